@@ -2,8 +2,10 @@
  *
  * file_replace writes to "<path>.tmp.<pid>" in the same directory, fsyncs it, renames it over <path> and fsyncs the
  * directory, so that a crash at any moment leaves the old file or the new one. On failure (a full disk, say) the
- * temporary file is removed and the old file is untouched. Each system call passes a failpoint (failpoint.h):
- * "file.open", "file.write", "file.fsync", "file.rename". */
+ * temporary file is removed and the old file is untouched; only when the directory can't be synced at the end, the new
+ * file is in place already, and the error says that it may not outlive a crash. One thread at a time replaces a given
+ * path. Each system call passes a failpoint (failpoint.h): "file.open", "file.write", "file.fsync" (the file's and then
+ * the directory's), "file.rename". */
 #pragma once
 
 #include <stdbool.h>

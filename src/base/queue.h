@@ -13,7 +13,7 @@ typedef struct Queue Queue;
 Status queue_create(size_t capacity, Queue **out, Error *error);
 void queue_destroy(Queue *queue); /* what is still inside is not freed: drain first */
 
-/* False when full (try) or closed. */
+/* False when full (try) or closed, and for NULL, which a pop could not tell from an empty queue. */
 bool queue_try_push(Queue *queue, void *item);
 bool queue_push(Queue *queue, void *item);
 

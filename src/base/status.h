@@ -32,7 +32,7 @@ enum { ERROR_MESSAGE_SIZE = 512 };
 
 typedef struct Error {
     Status status;
-    char message[ERROR_MESSAGE_SIZE]; /* always terminated; cut with "..." when longer */
+    char message[ERROR_MESSAGE_SIZE]; /* one terminated line of UTF-8; cut with "..." when longer */
 } Error;
 
 /* Fills *error (unless NULL) and returns `status`, so that a failure is one statement: return error_set(error,
@@ -43,7 +43,8 @@ Status error_set(Error *error, Status status, const char *format, ...) __attribu
  * RESOURCE_EXHAUSTED, ...). */
 Status error_set_errno(Error *error, int errno_value, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Puts "<context>: " before the sentence that *error already holds; returns error->status. */
+/* Puts "<context>: " before the sentence that *error already holds; returns error->status (UNKNOWN
+ * for NULL, which holds none). */
 Status error_prefix(Error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* "INVALID_ARGUMENT" and so on; never NULL. */

@@ -14,6 +14,10 @@ typedef struct Text {
 void text_append(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_free(Text *text);
 
+/* Replaces control characters, and bytes that are not UTF-8, by '?', so that text from files and peers can stand in one
+ * line of a log and in JSON. */
+void text_clean(char *text);
+
 /* Of `count` candidates, the one with the least edit distance to `word` if that is at most a third of its length
  * rounded up, else NULL. */
 const char *text_nearest(const char *word, const char *const *candidates, size_t count);

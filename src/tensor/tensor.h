@@ -17,8 +17,8 @@ typedef struct Tensor {
 
 Status tensor_create(DType dtype, Shape shape, Tensor *out, Error *error);
 Status tensor_copy(const Tensor *source, Tensor *out, Error *error);
-Tensor tensor_view(DType dtype, Shape shape, void *data);
-void tensor_destroy(Tensor *tensor); /* NULL and zeroed are fine; leaves it zeroed */
+Tensor tensor_view(DType dtype, Shape shape, void *data); /* all zero for a shape that shape_bytes refuses */
+void tensor_destroy(Tensor *tensor);                      /* NULL and zeroed are fine; leaves it zeroed */
 
 static inline float *tensor_f32(const Tensor *tensor)
 {

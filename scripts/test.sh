@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Builds and tests everything: the release build; the C tests under AddressSanitizer and UBSan; the threaded ones under
+# ThreadSanitizer; the cpu backend once more without AVX-512; and the format of the code. About 15 minutes on 2 cores.
+#
+#   scripts/test.sh                  all of it
+#   scripts/test.sh --quick          the release build and its tests alone
+#   scripts/test.sh [--quick] REGEX  only the tests whose names match (ctest -R)
+#
+# NEURON_DATA names a data folder for the tests that read real data; without it they say so and pass.
+# shellcheck disable=SC2317 # functions that only `phase` calls
+set -euo pipefail
+invoked_from=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+asan_excludes='^(e2e|interop)$' # the scripts: they run the release program
+tsan_labels='^(base|observe|net|neuron|e2e)$'
+cpu_labels='^(ops|backend)$'
+
+quick=no
+select=()
+for argument in "$@"; do
+    case $argument in
+    --quick) quick=yes ;;
+    -h | --help)
+        sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        exit 0
+        ;;
+    -*)
+        echo "test: unknown option $argument; expected --quick or a regular expression of test names" >&2
+        exit 2
+        ;;
+    *) select=(-R "$argument") ;;
+    esac
+done
+if [ -n "${NEURON_DATA:-}" ]; then
+    if ! NEURON_DATA=$(cd "$invoked_from" && cd "$NEURON_DATA" && pwd); then
+        echo "test: NEURON_DATA is '$NEURON_DATA', expected a folder" >&2
+        exit 2
+    fi
+    export NEURON_DATA
+fi
+
+summary=()
+failed=0
+
+# phase NAME COMMAND…: runs it, and notes the time and the outcome; fails as the command does.
+phase() {
+    local name=$1 start=$SECONDS outcome=ok
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || outcome=FAILED
+    summary+=("$(printf '%-44s %5d s  %s' "$name" $((SECONDS - start)) "$outcome")")
+    [ "$outcome" = ok ] || failed=1
+    [ "$outcome" = ok ]
+}
+
+build() {
+    cmake --preset "$1" >/dev/null && cmake --build --preset "$1"
+}
+
+# run_tests PRESET [CTEST OPTION…]
+run_tests() {
+    local preset=$1
+    shift
+    ctest --preset "$preset" --parallel "$(nproc)" "$@" ${select[@]+"${select[@]}"}
+}
+
+address_tests() {
+    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+        run_tests asan --label-exclude "$asan_excludes"
+}
+
+thread_tests() {
+    TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp:second_deadlock_stack=1" run_tests tsan --label-regex "$tsan_labels"
+}
+
+cpu_without_avx512() {
+    ONEDNN_MAX_CPU_ISA=AVX2 run_tests release --label-regex "$cpu_labels"
+}
+
+# Other versions of clang-format lay out differently, so only version 14 judges.
+check_format() {
+    local formatter
+    for formatter in clang-format-14 clang-format; do
+        if "$formatter" --version 2>/dev/null | grep -q 'version 14\.'; then
+            find . -path ./build -prune -o -name '*.[ch]' -print0 | xargs -0 "$formatter" --dry-run -Werror
+            return
+        fi
+    done
+    echo 'skipped: clang-format 14 is not installed'
+}
+
+phase 'set-up' scripts/setup.sh || exit 1
+phase 'format' check_format || true
+if phase 'build release' build release; then
+    phase 'test release' run_tests release || true
+    if [ $quick = no ]; then phase 'test cpu backend without AVX-512' cpu_without_avx512 || true; fi
+fi
+if [ $quick = no ]; then
+    if phase 'build asan' build asan; then phase 'test asan, ubsan' address_tests || true; fi
+    if phase 'build tsan' build tsan; then phase 'test tsan' thread_tests || true; fi
+fi
+
+printf '\n== summary, %d s\n' $SECONDS
+printf '%s\n' "${summary[@]}"
+[ -n "${NEURON_DATA:-}" ] || echo 'NEURON_DATA was not set: no test read real data'
+exit $failed

@@ -1,0 +1,85 @@
+/* The one interface to what computes: reference (plain loops, F32 and F64) and cpu (oneDNN and own kernels, F32).
+ *
+ *   backend_open -> variables_create -> variables_declare(graph) -> plan_compile(graph) -> { fill plan_input, plan_run,
+ * read plan_output }
+ *
+ * Variables are the states of graphs (parameters, momenta), shared by name between the plans of one backend: the
+ * training plan updates what the evaluation plan reads. A plan belongs to one thread at a time, and no two plans that
+ * touch the same Variables may run at once unless all only read them. plan_run allocates nothing. */
+#pragma once
+
+#include "base/rng.h"
+#include "graph/graph.h"
+#include "tensor/tensor.h"
+
+typedef struct Backend Backend;
+typedef struct Variables Variables;
+typedef struct Plan Plan;
+
+typedef struct BackendOptions {
+    int threads;         /* 0: all cores this process may use */
+    size_t memory_limit; /* bytes an arena may take; 0: no limit */
+} BackendOptions;
+
+/* `device` is "cpu" or "reference". Anything else is INVALID_ARGUMENT with the devices this build has. */
+Status backend_open(const char *device, const BackendOptions *options, Backend **out, Error *error);
+void backend_close(Backend *backend);
+const char *backend_name(const Backend *backend);
+int backend_threads(const Backend *backend);
+/* What it computes with: "oneDNN 2.6.3, avx512, 2 threads". */
+const char *backend_description(const Backend *backend);
+
+/* --- variables --- */
+Status variables_create(Backend *backend, Variables **out, Error *error);
+void variables_destroy(Variables *variables);
+/* Makes room for every state of the graph that isn't there yet, with its initial value drawn from `seed` and its name
+ * (so that the order of declaration doesn't matter). A state that is there with another dtype or shape is an error. */
+Status variables_declare(Variables *variables, const Graph *graph, uint64_t seed, Error *error);
+int variables_count(const Variables *variables);
+const char *variables_name(const Variables *variables, int index);
+bool variables_trainable(const Variables *variables, int index);
+DType variables_dtype(const Variables *variables, int index);
+Shape variables_shape(const Variables *variables, int index);
+int variables_find(const Variables *variables, const char *name); /* -1 when absent */
+/* Copies to and from host memory, in the dtype and shape given at declaration (`bytes` must match). */
+Status variables_read(const Variables *variables, int index, void *out, size_t bytes, Error *error);
+Status variables_write(Variables *variables, int index, const void *in, size_t bytes, Error *error);
+/* Copies every variable that both have (by name) from one set to another of the same backend: a snapshot. */
+Status variables_copy(Variables *to, const Variables *from, Error *error);
+
+/* --- plans --- */
+typedef struct PlanOptions {
+    unsigned rewrites; /* graph/rewrite.h */
+    bool frozen;       /* variables change only between plan_refresh calls: weights are packed once */
+    bool profile;      /* measure each step */
+} PlanOptions;
+
+/* `variables` must outlive the plan; the graph need not. Fails with the graph's first mistake. */
+Status plan_compile(Backend *backend, const Graph *graph, Variables *variables, const PlanOptions *options, Plan **out,
+                    Error *error);
+void plan_destroy(Plan *plan);
+
+/* Looks at the memory of an input (write it before plan_run) or an output (read it after). data is NULL when there is
+ * no such name. */
+Tensor plan_input(Plan *plan, const char *name);
+Tensor plan_output(Plan *plan, const char *name);
+Status plan_run(Plan *plan, Error *error);
+/* Of a frozen plan: take over the variables' present values. */
+Status plan_refresh(Plan *plan, Error *error);
+
+size_t plan_arena_bytes(const Plan *plan);
+
+typedef struct PlanStep {
+    const char *layer;          /* the soma's name, "" where it has none */
+    const char *operation;      /* "conv2d" */
+    const char *implementation; /* "brgemm:avx512_core", "lanes", "loop" */
+    Phase phase;
+    Shape shape; /* of the (first) output */
+    DType dtype;
+    double flops, bytes; /* derived from shapes (graph/operation.h) */
+    double seconds;      /* mean over the runs since compilation or plan_profile_reset; 0 unless profiled */
+} PlanStep;
+
+int plan_step_count(const Plan *plan);
+PlanStep plan_step(const Plan *plan, int index);
+void plan_profile_reset(Plan *plan);

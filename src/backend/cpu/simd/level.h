@@ -1,0 +1,203 @@
+/* What the kernel files share: the vector of this level and the few operations on it that C has no sign for.
+ *
+ * Each file is compiled once a level; LEVEL(x) gives a name of its own to whatever crosses files, and only table.c's
+ * table leaves the folder. Vectors are GCC's; intrinsics stand only where GCC 12 makes poor code of the plain form:
+ * comparisons feeding selections (AVX-512 would build full masks and combine them bit by bit). */
+#pragma once
+
+#include "backend/cpu/simd/simd.h"
+
+#include <string.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define LEVEL_PASTE_(name, level) name##_##level
+#define LEVEL_PASTE(name, level)  LEVEL_PASTE_(name, level)
+#define LEVEL(name)               LEVEL_PASTE(name, SIMD_LEVEL)
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+
+#if defined(__AVX512F__)
+enum { L = 16, LANES_LOG2 = 4, REGISTERS = 32 };
+#elif defined(__AVX2__)
+enum { L = 8, LANES_LOG2 = 3, REGISTERS = 16 };
+#else
+enum { L = 4, LANES_LOG2 = 2, REGISTERS = 16 };
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * L), may_alias));
+typedef float VecUnaligned __attribute__((vector_size(4 * L), aligned(4), may_alias));
+typedef int32_t VecInt __attribute__((vector_size(4 * L), may_alias));
+typedef uint8_t VecByte __attribute__((vector_size(L), may_alias));
+typedef uint8_t VecByteUnaligned __attribute__((vector_size(L), aligned(1), may_alias));
+
+INLINE Vec vec_load(const float *p)
+{
+    return *(const Vec *)p;
+}
+
+INLINE Vec vec_load_unaligned(const float *p)
+{
+    return *(const VecUnaligned *)p;
+}
+
+INLINE void vec_store(float *p, Vec v)
+{
+    *(Vec *)p = v;
+}
+
+INLINE void vec_store_unaligned(float *p, Vec v)
+{
+    *(VecUnaligned *)p = v;
+}
+
+/* x - 0 is x, signed zeros and NaN included, so the compiler sees a broadcast. */
+INLINE Vec vec_splat(float x)
+{
+    return x - (Vec){0};
+}
+
+INLINE VecInt vec_index_load(const uint8_t *p)
+{
+    return __builtin_convertvector(*(const VecByteUnaligned *)p, VecInt);
+}
+
+INLINE void vec_index_store(uint8_t *p, VecInt index)
+{
+    *(VecByteUnaligned *)p = __builtin_convertvector(index, VecByte);
+}
+
+#if defined(__AVX512F__)
+typedef __mmask16 Mask;
+
+INLINE Mask mask_greater(Vec a, Vec b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+
+INLINE Mask mask_nan(Vec a)
+{
+    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+}
+
+INLINE Mask mask_equal(VecInt a, VecInt b)
+{
+    return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b);
+}
+
+INLINE Vec vec_select(Mask m, Vec yes, Vec no)
+{
+    return _mm512_mask_blend_ps(m, no, yes);
+}
+
+INLINE VecInt vec_select_int(Mask m, VecInt yes, VecInt no)
+{
+    return (VecInt)_mm512_mask_blend_epi32(m, (__m512i)no, (__m512i)yes);
+}
+#else
+typedef VecInt Mask;
+
+INLINE Mask mask_greater(Vec a, Vec b)
+{
+    return a > b;
+}
+
+INLINE Mask mask_nan(Vec a)
+{
+    return a != a;
+}
+
+INLINE Mask mask_equal(VecInt a, VecInt b)
+{
+    return a == b;
+}
+
+INLINE VecInt vec_select_int(Mask m, VecInt yes, VecInt no)
+{
+    return (m & yes) | (~m & no);
+}
+
+INLINE Vec vec_select(Mask m, Vec yes, Vec no)
+{
+#if defined(__AVX2__)
+    return _mm256_blendv_ps(no, yes, (__m256)m);
+#else
+    return (Vec)vec_select_int(m, (VecInt)yes, (VecInt)no);
+#endif
+}
+#endif
+
+/* max(x, 0); NaN stays NaN, as -0 does. */
+INLINE Vec vec_relu(Vec x)
+{
+    return vec_select(mask_greater((Vec){0}, x), (Vec){0}, x);
+}
+
+INLINE float float_relu(float x)
+{
+    return x < 0 ? 0 : x;
+}
+
+/* The first maximum of a window: offer its values in order. A NaN wins over numbers, a later NaN over an earlier. */
+INLINE void vec_offer_maximum(Vec value, int32_t place, Vec *best, VecInt *index)
+{
+    Mask take = mask_greater(value, *best) | mask_nan(value);
+    *best = vec_select(take, value, *best);
+    *index = vec_select_int(take, place - (VecInt){0}, *index);
+}
+
+/* Interleaves: a0 b0 a1 b1 ... */
+INLINE void vec_zip(Vec a, Vec b, Vec *low, Vec *high)
+{
+#if defined(__AVX512F__)
+    *low = (Vec)__builtin_shuffle(a, b, (VecInt){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+    *high = (Vec)__builtin_shuffle(a, b, (VecInt){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+#elif defined(__AVX2__)
+    *low = (Vec)__builtin_shuffle(a, b, (VecInt){0, 8, 1, 9, 2, 10, 3, 11});
+    *high = (Vec)__builtin_shuffle(a, b, (VecInt){4, 12, 5, 13, 6, 14, 7, 15});
+#else
+    *low = (Vec)__builtin_shuffle(a, b, (VecInt){0, 4, 1, 5});
+    *high = (Vec)__builtin_shuffle(a, b, (VecInt){2, 6, 3, 7});
+#endif
+}
+
+/* Rows to columns: LANES_LOG2 rounds of interleaving vector i with vector i + L/2 put element (i, j) at (j, i). */
+INLINE void vec_transpose(Vec v[L])
+{
+    UNROLL for (int round = 0; round < LANES_LOG2; round++)
+    {
+        Vec next[L];
+        UNROLL for (int i = 0; i < L / 2; i++)
+        {
+            vec_zip(v[i], v[i + L / 2], &next[2 * i], &next[2 * i + 1]);
+        }
+        UNROLL for (int i = 0; i < L; i++)
+        {
+            v[i] = next[i];
+        }
+    }
+}
+
+INLINE float vec_sum(Vec v)
+{
+    float lane[L] __attribute__((aligned(4 * L)));
+    vec_store(lane, v);
+    for (int step = L / 2; step > 0; step /= 2) {
+        for (int i = 0; i < step; i++) {
+            lane[i] += lane[i + step];
+        }
+    }
+    return lane[0];
+}
+
+INLINE int64_t int_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+INLINE int64_t int_max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
