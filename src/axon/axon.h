@@ -1,8 +1,8 @@
 /* The axon: a gRPC server that answers /Bittensor/Forward and /Bittensor/Backward of the somas it serves.
  *
  * Threads: one network thread takes calls in, checks and decodes them; one worker thread runs the handlers, one call
- * after the other, fed by a bounded queue. Every function here may be called from any thread, except that stop and
- * destroy must not be called from a handler.
+ * after the other, fed by a bounded queue. Every function here may be called from any thread, except that stop,
+ * destroy, serve and withdraw must not be called from a handler.
  *
  * What a caller gets: a tensor, or a gRPC status with a sentence; never OK without a tensor. Bad messages are
  * INVALID_ARGUMENT, an unknown synapse key NOT_FOUND, a full queue or a message beyond the limit RESOURCE_EXHAUSTED, an
@@ -47,7 +47,8 @@ typedef struct AxonOptions {
 } AxonOptions;
 
 /* Listens and answers at once (with NOT_FOUND until axon_serve). A port that somebody else listens on is an error
- * (ALREADY_EXISTS), as is an address that is not this host's. Copies what `options` points at. */
+ * (FAILED_PRECONDITION), as is an address that is not this host's (the sentence says which). Copies what `options`
+ * points at. */
 Status axon_start(const AxonOptions *options, Axon **out, Error *error);
 
 int axon_port(const Axon *axon);

@@ -8,7 +8,8 @@
 
 enum { INDENT = 7, WIDTH = 80 };
 
-/* --- layout ---------------------------------------------------------------------------------------------------------- */
+/* --- layout ----------------------------------------------------------------------------------------------------------
+ */
 
 /* A paragraph, filled to WIDTH columns behind `indent` spaces. */
 static void append_filled(Text *text, size_t indent, const char *words)
@@ -43,7 +44,8 @@ static void append_heading(Text *text, const char *heading)
     text_append(text, "%s%s\n", text->length ? "\n" : "", heading);
 }
 
-/* --- options --------------------------------------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------------------------------
+ */
 
 static const char *placeholder(const OptionRow *row)
 {
@@ -93,13 +95,15 @@ static void append_options(Text *text, const Command *command)
         if (option_table[i].commands & command->set) append_option(text, &option_table[i]);
     if (!option_find("config", command->set)) return;
     text_append(text, "\n");
-    append_filled(text, INDENT,
-                  "An option may also stand in the file that --config names, or in an environment variable: NEURON_ and "
-                  "its name in capitals, with _ for - and dots. A flag wins over the environment, the environment "
-                  "over the file, the file over what a run folder remembers.");
+    append_filled(
+        text, INDENT,
+        "An option may also stand in the file that --config names, or in an environment variable: NEURON_ and "
+        "its name in capitals, with _ for - and dots. A flag wins over the environment, the environment "
+        "over the file, the file over what a run folder remembers.");
 }
 
-/* --- pages ----------------------------------------------------------------------------------------------------------- */
+/* --- pages -----------------------------------------------------------------------------------------------------------
+ */
 
 void help_page(const Command *command, Text *text)
 {

@@ -1,7 +1,6 @@
 /* The program: finds the command, reads its options, runs it, and ends with its status. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "cli/command.h"
@@ -10,26 +9,22 @@
 
 extern char **environ;
 
-/* oneDNN brings OpenMP, whose threads spin while they wait unless this variable is set before the program starts: spinning
- * teams starve each other. Sets it and starts the program again, once. When that fails, it is merely slower. */
+/* oneDNN brings OpenMP, whose threads spin while they wait unless this variable is set before the program starts:
+ * spinning teams starve each other. Sets it and starts the program again, once. When that fails, it is merely slower.
+ */
 static void start_with_passive_openmp(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY")) return;
     if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);
 }
 
-/* "neuron", "neuron --help" and so on are calls of help. */
-static const Command *choose_command(int argc, char **argv)
+static int print_usage(void)
 {
-    const char *word = argc > 1 ? argv[1] : "";
-    if (word[0] == '-') return &command_help;
-    return command_find(word);
-}
-
-static int print_version(Output *output)
-{
-    output_result(output, "neuron " NEURON_VERSION "\n");
-    return EXIT_DONE;
+    Text usage = {0};
+    help_usage(&usage);
+    fputs(usage.data ? usage.data : "usage: neuron COMMAND\n", stderr);
+    text_free(&usage);
+    return EXIT_USAGE;
 }
 
 static int check_operands(const Command *command, const Options *options, Output *output)
@@ -46,22 +41,32 @@ static int check_operands(const Command *command, const Options *options, Output
     return EXIT_USAGE;
 }
 
-/* Everything but the first word of the command line. */
-static int run_command(const Command *command, const Options *options, Output *output)
+/* The page of one command, or the overview for NULL. An unknown command is told there. */
+static int print_help(const char *name, Output *output)
 {
-    if (options->version) return print_version(output);
-    if (options->help) {
-        Options page = {.operands = &command->name, .operand_count = command != &command_help};
-        return command_help.run(&page, output);
-    }
-    int refused = check_operands(command, options, output);
-    return refused ? refused : command->run(options, output);
+    Options options = {.operands = &name, .operand_count = name != NULL};
+    return command_help.run(&options, output);
 }
 
 static int fail(Output *output, const Error *error)
 {
     output_error(output, "%s", error->message);
     return error->status == STATUS_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
+}
+
+static int run_command(const Command *command, Options *options, Output *output)
+{
+    Error error = {0};
+    if (options->version) {
+        output_result(output, "neuron " NEURON_VERSION "\n");
+        return EXIT_DONE;
+    }
+    if (options->help) return print_help(command == &command_help ? NULL : command->name, output);
+    int refused = check_operands(command, options, output);
+    if (refused) return refused;
+    if (options_read_run_folder(options, &error) != STATUS_OK || signals_install(&error) != STATUS_OK)
+        return fail(output, &error);
+    return command->run(options, output);
 }
 
 int main(int argc, char **argv)
@@ -72,10 +77,29 @@ int main(int argc, char **argv)
     int exit_status;
 
     start_with_passive_openmp(argv);
-    const Command *command = choose_command(argc, argv);
-    if (argc < 2 || !command) {
-        Text usage = {0};
-        help_usage(&usage);
+    if (argc < 2) return print_usage();
+    bool is_option = argv[1][0] == '-'; /* "neuron --help" and "neuron --version" are calls of help */
+    const Command *command = is_option ? &command_help : command_find(argv[1]);
+    int used = is_option ? 1 : 2;
 
+    Status parsed = STATUS_OK;
+    if (command) parsed = options_parse(&options, command->set, argc - used, argv + used, environ, &error);
+    if (output_open(&output, stdout, stderr, options.json, options.quiet, NULL) != STATUS_OK) return EXIT_FAILED;
+    log_set_sink(output_log_sink, &output);
+    if (!command) {
+        print_help(argv[1], &output);
+        exit_status = EXIT_USAGE;
+    } else if (parsed != STATUS_OK) {
+        exit_status = fail(&output, &error);
+    } else {
+        exit_status = run_command(command, &options, &output);
     }
+
+    log_set_sink(NULL, NULL);
+    if (output_finish(&output, &error) != STATUS_OK) {
+        fprintf(stderr, "neuron: %s\n", error.message);
+        if (exit_status == EXIT_DONE) exit_status = EXIT_FAILED;
+    }
+    options_free(&options);
+    return exit_status;
 }

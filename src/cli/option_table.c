@@ -51,8 +51,8 @@ static Status check_peers(const char *text, Error *error)
 /* In the order of the help pages. */
 const OptionRow option_table[] = {
     /* --- the soma and what it computes on --- */
-    {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = COMPUTES, FIELD(soma), .initial = "mnist", .choices = "mnist",
-     .help = "The model."},
+    {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = COMPUTES | KEY, FIELD(soma), .initial = "mnist",
+     .choices = "mnist", .help = "The model."},
     {"config", OPTION_STRING, OPTION_FORGET, .commands = EVERY, FIELD(config), .weakest = OPTION_FROM_ENVIRONMENT,
      .placeholder = "FILE", .help = "A JSON file with options by name; a nested object gives dotted names."},
     {"data", OPTION_STRING, OPTION_KEEP_RUN, .commands = TRAINS | EVAL, FIELD(data), .initial = "data",
@@ -131,9 +131,10 @@ const OptionRow option_table[] = {
      .help = "Steps between two evaluations; 0: after every epoch."},
 
     /* --- the network --- */
-    {"listen", OPTION_STRING, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(listen), .initial = "127.0.0.1:8091", .placeholder = "HOST:PORT", .check = check_listen,
-     .help = "Where the axon answers; port 0 takes any free one."},
-    {"peers", OPTION_PEERS, OPTION_KEEP_RUN, .commands = RUN | EVAL, FIELD(peers), .check = check_peers, .help = "The neurons to ask."},
+    {"listen", OPTION_STRING, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(listen), .initial = "127.0.0.1:8091",
+     .placeholder = "HOST:PORT", .check = check_listen, .help = "Where the axon answers; port 0 takes any free one."},
+    {"peers", OPTION_PEERS, OPTION_KEEP_RUN, .commands = RUN | EVAL, FIELD(peers), .check = check_peers,
+     .help = "The neurons to ask."},
     {"deadline", OPTION_DURATION, OPTION_KEEP_RUN, .commands = RUN | EVAL | CALL, FIELD(deadline), .initial = "1s",
      .least = 0.001, .most = 86400, .help = "How long a peer may take to answer."},
     {"remote-gradient-scale", OPTION_REAL, OPTION_KEEP_RUN, .commands = RUN, FIELD(remote_gradient_scale),
@@ -143,8 +144,9 @@ const OptionRow option_table[] = {
     {"synapse-key", OPTION_STRING, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(synapse_key), .placeholder = "KEY",
      .help = "The key that callers name (default: made from this neuron's key and the soma's name)."},
     {"key", OPTION_STRING, OPTION_KEEP_RUN, .commands = TALKS | KEY, FIELD(key), .placeholder = "FILE",
-     .help = "The file with this neuron's identity."},
-    {"force", OPTION_FLAG, OPTION_FORGET, .commands = KEY, FIELD(force), .help = "Replace a key file that is there."},
+     .help = "The file with this neuron's identity (default: neuron/key in $XDG_CONFIG_HOME or ~/.config)."},
+    {"force", OPTION_FLAG, OPTION_FORGET, .commands = KEY, FIELD(force),
+     .help = "Make a new key even if there is one; the old file is kept as FILE.old."},
     {"max-message", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = TALKS, FIELD(max_message), .initial = "67108864",
      .least = 1024, .most = 2147483647, .placeholder = "BYTES", .help = "The largest message to accept."},
     {"fold", OPTION_BOOLEAN, OPTION_FORGET, .commands = EVAL | SERVE | RUN | BENCH, FIELD(fold), .initial = "true",

@@ -84,7 +84,7 @@ typedef struct Options {
     int64_t log_every, save_every, eval_every; /* steps; save and eval 0: every epoch */
 
     const char *listen; /* HOST:PORT, port 0: any; for address_parse */
-    const char *peers; /* HOST:PORT[/SYNAPSE_KEY],...: for peer_parse_list */
+    const char *peers;  /* HOST:PORT[/SYNAPSE_KEY],...: for peer_parse_list */
     uint64_t deadline;
     double remote_gradient_scale;
     bool learn;

@@ -1,8 +1,8 @@
-/* SIGINT and SIGTERM ask the program to stop: the first sets a flag, so that a command can save and leave; a second ends
- * the program at once. SIGPIPE is ignored: a write to a closed pipe fails with EPIPE instead.
+/* SIGINT and SIGTERM ask the program to stop: the first sets a flag, so that a command can save and leave; a second
+ * ends the program at once. SIGPIPE is ignored: a write to a closed pipe fails with EPIPE instead.
  *
- * A signal handler can reach nothing but what is static: the one flag and the one pipe of the process live here. Install
- * once, before threads start; the rest may be called from any thread. */
+ * A signal handler can reach nothing but what is static: the one flag and the one pipe of the process live here.
+ * Install once, before threads start; the rest may be called from any thread. */
 #pragma once
 
 #include <stdatomic.h>

@@ -85,18 +85,10 @@ static void order_epoch(Loader *loader)
     loader->ordered_epoch = loader->position.epoch;
 }
 
-/* `restrict` is worth a factor of two here: the compiler need not fear that a store changes the table. */
-static void convert(const uint8_t *restrict bytes, size_t count, const float value[restrict 256], float *restrict out)
-{
-    for (size_t i = 0; i < count; i++)
-        out[i] = value[bytes[i]];
-}
-
 void loader_next(Loader *loader, float *images, int32_t *labels, int64_t *count)
 {
     const LoaderOptions *options = &loader->options;
     const uint8_t *bytes = options->dataset->images.data, *label = options->dataset->labels.data;
-    const size_t elements = loader->image_elements;
     if (loader->ordered_epoch != loader->position.epoch) order_epoch(loader);
     int64_t left = range_size(loader) - loader->position.offset;
     *count = left < options->batch ? left : options->batch;

@@ -93,7 +93,7 @@ static Value drop(Graph *g, Value x, double probability, bool channels)
     if (!graph_training(g) || probability == 0) return x;
     Value random = graph_find(g, "random");
     if (!value_exists(random)) random = graph_input(g, "random", DTYPE_I64, shape_of(2));
-    uint32_t layer = 0; /* masks are numbered in the order of the forward pass */
+    uint32_t layer = 1; /* masks are numbered from 1, in the order of the forward pass */
     for (int i = 0; i < graph_node_count(g); i++)
         layer += graph_node(g, i)->operation == OP_DROPOUT && graph_node(g, i)->phase == PHASE_FORWARD;
     Attributes attributes = {.dropout = {.probability = probability, .layer = layer, .channels = channels}};

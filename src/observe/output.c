@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 static const char CLEAR_LINE[] = "\r\x1b[K";
 
 Status output_open(Output *output, FILE *results, FILE *people, bool json, bool quiet, Error *error)
@@ -195,12 +197,13 @@ void event_boolean(Event *event, const char *key, bool value)
 void event_text(Event *event, const char *key, const char *value)
 {
     json_t *string = value ? json_string(value) : json_null();
-    if (!string) {
-        char *ascii = strdup(value);
-        for (char *at = ascii; at && *at; at++)
-            if ((unsigned char)*at >= 0x80) *at = '?';
-        string = ascii ? json_string(ascii) : NULL;
-        free(ascii);
+    if (!string) { /* not UTF-8 */
+        char *clean = strdup(value);
+        if (clean) {
+            text_clean(clean);
+            string = json_string(clean);
+        }
+        free(clean);
     }
     event_set(event, key, string);
 }

@@ -53,8 +53,8 @@ static Status check_private(const char *path, Error *error)
     if (stat(path, &about) != 0) return error_set_errno(error, errno, "cannot examine key file %s", path);
     if (about.st_mode & 077)
         return error_set(error, STATUS_INVALID_ARGUMENT,
-                         "key file %s has mode %03o, so that others can use the key; expected 600: chmod 600 it", path,
-                         (unsigned)about.st_mode & 0777);
+                         "key file %s has mode %03o, so that others can use the key; expected 600: chmod 600 %s", path,
+                         (unsigned)about.st_mode & 0777, path);
     return STATUS_OK;
 }
 

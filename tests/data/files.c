@@ -1,11 +1,6 @@
 #include "data/files.h"
 
 #include <check.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <zlib.h>
 
 Bytes files_idx(int rank, const uint32_t *dims, size_t count, int modulus)
@@ -31,36 +26,4 @@ Bytes files_gzip(const Bytes *bytes)
     packed.size = stream.total_out;
     deflateEnd(&stream);
     return packed;
-}
-
-void files_folder(char folder[FILES_PATH_SIZE])
-{
-    const char *parent = getenv("TMPDIR");
-    snprintf(folder, FILES_PATH_SIZE, "%s/neuron-data.XXXXXX", parent ? parent : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-}
-
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
-void files_remove(const char *folder)
-{
-    ck_assert_int_eq(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
-}
-
-void files_write(const char *folder, const char *name, const Bytes *bytes, char path[FILES_PATH_SIZE])
-{
-    int length = snprintf(path, FILES_PATH_SIZE, "%s/%s", folder, name);
-    ck_assert_int_lt(length, FILES_PATH_SIZE);
-    char *slash = strrchr(path, '/');
-    *slash = '\0';
-    mkdir(path, 0755);
-    *slash = '/';
-    FILE *file = fopen(path, "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(bytes->data, 1, bytes->size, file), bytes->size);
-    ck_assert_int_eq(fclose(file), 0);
 }

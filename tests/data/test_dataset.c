@@ -1,26 +1,28 @@
 /* MNIST's folder: where the files are found, what must agree between them, and the real thing. */
 #include "data/dataset.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "data/files.h"
+#include "support/folder.h"
+#include "support/suite.h"
 
-static char folder[FILES_PATH_SIZE];
+static Folder folder;
 static Dataset dataset;
 static Error error;
 
 static void set_up(void)
 {
-    files_folder(folder);
+    folder = folder_make();
 }
 
 static void tear_down(void)
 {
     dataset_destroy(&dataset);
-    files_remove(folder);
+    folder_remove(&folder);
 }
 
 static Bytes images_of(uint32_t count)
@@ -35,14 +37,19 @@ static Bytes labels_of(uint32_t count, int modulus)
 
 static void write_pair(const char *images_name, Bytes images, const char *labels_name, Bytes labels)
 {
-    char path[FILES_PATH_SIZE];
-    files_write(folder, images_name, &images, path);
-    files_write(folder, labels_name, &labels, path);
+    folder_write(&folder, images_name, images.data, images.size);
+    folder_write(&folder, labels_name, labels.data, labels.size);
+}
+
+/* Makes <folder>/<name> and gives its path. */
+static void make_folder(const char *name, char path[FOLDER_PATH_SIZE])
+{
+    ck_assert_int_eq(file_make_directories(folder_path(&folder, name, path), &error), STATUS_OK);
 }
 
 static void expect_refused(Status status, const char *words)
 {
-    ck_assert_int_eq(dataset_load_mnist(folder, DATASET_TRAIN, &dataset, &error), status);
+    ck_assert_int_eq(dataset_load_mnist(folder.path, DATASET_TRAIN, &dataset, &error), status);
     ck_assert_msg(strstr(error.message, words), "'%s' does not say '%s'", error.message, words);
     ck_assert_ptr_null(dataset.images.data);
     ck_assert_ptr_null(dataset.labels.data);
@@ -50,95 +57,117 @@ static void expect_refused(Status status, const char *words)
 
 START_TEST(loads_from_the_mnist_folder)
 {
+    set_up();
+    char path[FOLDER_PATH_SIZE];
+    make_folder("mnist", path);
     write_pair("mnist/train-images-idx3-ubyte", images_of(12), "mnist/train-labels-idx1-ubyte", labels_of(12, 10));
-    ck_assert_int_eq(dataset_load_mnist(folder, DATASET_TRAIN, &dataset, &error), STATUS_OK);
+    ck_assert_int_eq(dataset_load_mnist(folder.path, DATASET_TRAIN, &dataset, &error), STATUS_OK);
     ck_assert(shape_equal(dataset.images.shape, shape_of(12, 1, 2, 3)));
     ck_assert(shape_equal(dataset.labels.shape, shape_of(12)));
     ck_assert_int_eq(dataset.classes, 10);
     ck_assert_str_eq(dataset.name, "mnist");
-    ck_assert_int_eq(strncmp(dataset.folder, folder, strlen(folder)), 0);
-    ck_assert_str_eq(dataset.folder + strlen(folder), "/mnist");
+    ck_assert_str_eq(dataset.folder, path);
     ck_assert_int_eq(((const uint8_t *)dataset.images.data)[71], 71);
     ck_assert_int_eq(((const uint8_t *)dataset.labels.data)[11], 1);
+    tear_down();
 }
 END_TEST
 
 START_TEST(loads_gzip_from_the_folder_itself)
 {
+    set_up();
     Bytes images = images_of(3), labels = labels_of(3, 10);
     write_pair("t10k-images-idx3-ubyte.gz", files_gzip(&images), "t10k-labels-idx1-ubyte.gz", files_gzip(&labels));
-    ck_assert_int_eq(dataset_load_mnist(folder, DATASET_TEST, &dataset, &error), STATUS_OK);
+    ck_assert_int_eq(dataset_load_mnist(folder.path, DATASET_TEST, &dataset, &error), STATUS_OK);
     ck_assert(shape_equal(dataset.images.shape, shape_of(3, 1, 2, 3)));
-    ck_assert_str_eq(dataset.folder, folder);
+    ck_assert_str_eq(dataset.folder, folder.path);
+    tear_down();
 }
 END_TEST
 
 START_TEST(a_path_with_fashion_is_fashion_mnist)
 {
+    set_up();
+    char path[FOLDER_PATH_SIZE];
+    make_folder("Fashion-images", path);
     write_pair("Fashion-images/train-images-idx3-ubyte", images_of(1), "Fashion-images/train-labels-idx1-ubyte",
                labels_of(1, 10));
-    char path[FILES_PATH_SIZE + 16];
-    snprintf(path, sizeof path, "%s/Fashion-images", folder);
     ck_assert_int_eq(dataset_load_mnist(path, DATASET_TRAIN, &dataset, &error), STATUS_OK);
     ck_assert_str_eq(dataset.name, "fashion-mnist");
+    tear_down();
 }
 END_TEST
 
 START_TEST(nothing_there)
 {
+    set_up();
     expect_refused(STATUS_NOT_FOUND, "train-images-idx3-ubyte and train-labels-idx1-ubyte");
-    ck_assert_ptr_nonnull(strstr(error.message, folder));
+    ck_assert_ptr_nonnull(strstr(error.message, folder.path));
     ck_assert_ptr_nonnull(strstr(error.message, "scripts/get-data.sh"));
+    tear_down();
 }
 END_TEST
 
 START_TEST(no_such_folder)
 {
+    set_up();
     ck_assert_int_eq(dataset_load_mnist("/no/such/folder", DATASET_TEST, &dataset, &error), STATUS_NOT_FOUND);
     ck_assert_ptr_nonnull(strstr(error.message, "/no/such/folder"));
     ck_assert_ptr_nonnull(strstr(error.message, "t10k-images-idx3-ubyte"));
+    tear_down();
 }
 END_TEST
 
 START_TEST(one_file_of_two)
 {
+    set_up();
     Bytes images = images_of(2);
-    char path[FILES_PATH_SIZE];
-    files_write(folder, "mnist/train-images-idx3-ubyte", &images, path);
+    char path[FOLDER_PATH_SIZE];
+    make_folder("mnist", path);
+    folder_write(&folder, "mnist/train-images-idx3-ubyte", images.data, images.size);
     expect_refused(STATUS_NOT_FOUND, "has no train-labels-idx1-ubyte");
+    tear_down();
 }
 END_TEST
 
 START_TEST(counts_differ)
 {
+    set_up();
     write_pair("train-images-idx3-ubyte", images_of(4), "train-labels-idx1-ubyte", labels_of(5, 10));
     expect_refused(STATUS_INVALID_ARGUMENT, "has 5 labels, expected one for each of the 4 images");
+    tear_down();
 }
 END_TEST
 
 START_TEST(label_too_large)
 {
+    set_up();
     write_pair("train-images-idx3-ubyte", images_of(11), "train-labels-idx1-ubyte", labels_of(11, 11));
     expect_refused(STATUS_INVALID_ARGUMENT, "label 10 of");
     ck_assert_ptr_nonnull(strstr(error.message, "is 10, expected 0 to 9"));
+    tear_down();
 }
 END_TEST
 
 START_TEST(files_mixed_up)
 {
+    set_up();
     write_pair("train-images-idx3-ubyte", labels_of(4, 10), "train-labels-idx1-ubyte", images_of(4));
     expect_refused(STATUS_INVALID_ARGUMENT, "is [4], expected [images, rows, cols]");
     write_pair("train-images-idx3-ubyte", images_of(4), "train-labels-idx1-ubyte", images_of(4));
     expect_refused(STATUS_INVALID_ARGUMENT, "is [4, 2, 3], expected [images]");
+    tear_down();
 }
 END_TEST
 
 START_TEST(damaged_labels_free_the_images)
 {
+    set_up();
     Bytes labels = labels_of(4, 10);
     labels.size--;
     write_pair("train-images-idx3-ubyte", images_of(4), "train-labels-idx1-ubyte", labels);
     expect_refused(STATUS_DATA_LOSS, "train-labels-idx1-ubyte' is cut short");
+    tear_down();
 }
 END_TEST
 
@@ -171,38 +200,20 @@ static void expect_mnist(DatasetSplit split, int64_t count, uint64_t pixels, uin
  *   labels = sum(gzip.open("train-labels-idx1-ubyte.gz").read()[8:]) */
 START_TEST(real_training_set)
 {
+    set_up();
     expect_mnist(DATASET_TRAIN, 60000, 1567298545, 267236, 5);
+    tear_down();
 }
 END_TEST
 
 START_TEST(real_test_set)
 {
+    set_up();
     expect_mnist(DATASET_TEST, 10000, 264923200, 44434, 7);
+    tear_down();
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("data/dataset");
-    TCase *tests = tcase_create("dataset");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_set_timeout(tests, 60);
-    tcase_add_test(tests, loads_from_the_mnist_folder);
-    tcase_add_test(tests, loads_gzip_from_the_folder_itself);
-    tcase_add_test(tests, a_path_with_fashion_is_fashion_mnist);
-    tcase_add_test(tests, nothing_there);
-    tcase_add_test(tests, no_such_folder);
-    tcase_add_test(tests, one_file_of_two);
-    tcase_add_test(tests, counts_differ);
-    tcase_add_test(tests, label_too_large);
-    tcase_add_test(tests, files_mixed_up);
-    tcase_add_test(tests, damaged_labels_free_the_images);
-    tcase_add_test(tests, real_training_set);
-    tcase_add_test(tests, real_test_set);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
-}
+SUITE_MAIN("dataset", loads_from_the_mnist_folder, loads_gzip_from_the_folder_itself,
+           a_path_with_fashion_is_fashion_mnist, nothing_there, no_such_folder, one_file_of_two, counts_differ,
+           label_too_large, files_mixed_up, damaged_labels_free_the_images, real_training_set, real_test_set)

@@ -1,11 +1,11 @@
 /* Batches: values, order, the partial batch, and going on from a position. */
 #include "data/loader.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/rng.h"
+#include "support/suite.h"
 
 /* Image i of the made-up set is 2x3 pixels i, i+1, ... i+5 (mod 256); its label is i mod 10. */
 enum { IMAGES = 100, PIXELS = 6, BATCH = 16 };
@@ -69,6 +69,7 @@ static int64_t read_epoch(Loader *from, int order[IMAGES])
 
 START_TEST(values_are_bytes_over_255)
 {
+    set_up();
     loader = create(options_of(10, 20, LOADER_SHUFFLE_NONE));
     int64_t count;
     loader_next(loader, images[0], labels, &count);
@@ -78,11 +79,13 @@ START_TEST(values_are_bytes_over_255)
             ck_assert(images[i][j] == (float)(10 + i + j) / 255.0f);
         ck_assert_int_eq(labels[i], i);
     }
+    tear_down();
 }
 END_TEST
 
 START_TEST(without_labels)
 {
+    set_up();
     LoaderOptions options = options_of(0, 5, LOADER_SHUFFLE_NONE);
     options.labelled = false;
     loader = create(options);
@@ -92,11 +95,13 @@ START_TEST(without_labels)
         ck_assert_int_eq(labels[i], -1);
     loader_next(loader, images[0], NULL, &count);
     ck_assert_int_eq(count, 5);
+    tear_down();
 }
 END_TEST
 
 START_TEST(the_last_batch_is_what_is_left)
 {
+    set_up();
     loader = create(options_of(0, 40, LOADER_SHUFFLE_NONE));
     ck_assert_int_eq(loader_steps_per_epoch(loader), 3);
     const int64_t expected[] = {16, 16, 8, 16};
@@ -110,11 +115,13 @@ START_TEST(the_last_batch_is_what_is_left)
     LoaderPosition position = loader_position(loader);
     ck_assert_int_eq(position.epoch, 1);
     ck_assert_int_eq(position.offset, 16);
+    tear_down();
 }
 END_TEST
 
 START_TEST(a_full_last_batch_ends_the_epoch)
 {
+    set_up();
     loader = create(options_of(0, 32, LOADER_SHUFFLE_NONE));
     ck_assert_int_eq(loader_steps_per_epoch(loader), 2);
     int order[IMAGES];
@@ -122,11 +129,13 @@ START_TEST(a_full_last_batch_ends_the_epoch)
     LoaderPosition position = loader_position(loader);
     ck_assert_int_eq(position.epoch, 1);
     ck_assert_int_eq(position.offset, 0);
+    tear_down();
 }
 END_TEST
 
 START_TEST(unshuffled_is_the_files_order_every_epoch)
 {
+    set_up();
     loader = create(options_of(3, 50, LOADER_SHUFFLE_NONE));
     for (int epoch = 0; epoch < 2; epoch++) {
         int order[IMAGES];
@@ -134,11 +143,13 @@ START_TEST(unshuffled_is_the_files_order_every_epoch)
         for (int i = 0; i < 47; i++)
             ck_assert_int_eq(order[i], 3 + i);
     }
+    tear_down();
 }
 END_TEST
 
 START_TEST(an_epoch_has_each_image_once)
 {
+    set_up();
     loader = create(options_of(3, 50, LOADER_SHUFFLE_EPOCH));
     for (int epoch = 0; epoch < 20; epoch++) {
         int order[IMAGES], seen[IMAGES] = {0};
@@ -148,11 +159,13 @@ START_TEST(an_epoch_has_each_image_once)
         for (int i = 0; i < IMAGES; i++)
             ck_assert_int_eq(seen[i], i >= 3 && i < 50);
     }
+    tear_down();
 }
 END_TEST
 
 START_TEST(labels_stay_with_their_images)
 {
+    set_up();
     loader = create(options_of(0, IMAGES, LOADER_SHUFFLE_EPOCH));
     for (int i = 0; i < 7; i++) {
         int64_t count;
@@ -160,6 +173,7 @@ START_TEST(labels_stay_with_their_images)
         for (int64_t j = 0; j < count; j++)
             ck_assert_int_eq(labels[j], (int)(images[j][0] * 255.0f + 0.5f) % 10);
     }
+    tear_down();
 }
 END_TEST
 
@@ -176,6 +190,7 @@ static bool same_first_epoch(LoaderOptions a, LoaderOptions b, LoaderPosition st
 
 START_TEST(order_depends_on_seed_stream_and_epoch_alone)
 {
+    set_up();
     LoaderOptions options = options_of(0, IMAGES, LOADER_SHUFFLE_EPOCH), other = options;
     LoaderPosition start = {0, 0};
     other.batch = 9;
@@ -187,6 +202,7 @@ START_TEST(order_depends_on_seed_stream_and_epoch_alone)
     other.stream = RNG_STREAM_UNLABELLED;
     ck_assert(!same_first_epoch(options, other, start));
     ck_assert(!same_first_epoch(options, options, (LoaderPosition){1, 0}));
+    tear_down();
 }
 END_TEST
 
@@ -194,6 +210,7 @@ END_TEST
  * with probability 0.9999. The seed is fixed, so the test can't waver. */
 START_TEST(every_image_comes_first_equally_often)
 {
+    set_up();
     LoaderOptions options = options_of(0, IMAGES, LOADER_SHUFFLE_EPOCH);
     options.batch = 1;
     loader = create(options);
@@ -210,12 +227,14 @@ START_TEST(every_image_comes_first_equally_often)
         chi_square += (times[i] - expected) * (times[i] - expected) / expected;
     ck_assert_double_lt(chi_square, 161.0);
     ck_assert_double_gt(chi_square, 50.0);
+    tear_down();
 }
 END_TEST
 
 /* Read 30 batches in one go; then for each of them a new loader that is sent to where it began. */
 START_TEST(going_on_gives_the_same_batches)
 {
+    set_up();
     enum { STEPS = 30 };
     LoaderOptions options = options_of(5, 99, LOADER_SHUFFLE_EPOCH);
     LoaderPosition positions[STEPS];
@@ -239,12 +258,14 @@ START_TEST(going_on_gives_the_same_batches)
         }
         loader_destroy(resumed);
     }
+    tear_down();
 }
 END_TEST
 
 /* Back to an epoch that is over, in the same loader. */
 START_TEST(going_back)
 {
+    set_up();
     loader = create(options_of(0, IMAGES, LOADER_SHUFFLE_EPOCH));
     int first[IMAGES], again[IMAGES];
     read_epoch(loader, first);
@@ -252,6 +273,7 @@ START_TEST(going_back)
     ck_assert_int_eq(loader_seek(loader, (LoaderPosition){0, 0}, &error), STATUS_OK);
     read_epoch(loader, again);
     ck_assert_mem_eq(first, again, sizeof first);
+    tear_down();
 }
 END_TEST
 
@@ -265,23 +287,28 @@ static void expect_refused(LoaderOptions options, Status status, const char *wor
 
 START_TEST(bad_ranges)
 {
+    set_up();
     expect_refused(options_of(-1, 5, LOADER_SHUFFLE_NONE), STATUS_OUT_OF_RANGE, "is -1:5, expected a part of 0:100");
     expect_refused(options_of(0, 101, LOADER_SHUFFLE_NONE), STATUS_OUT_OF_RANGE, "is 0:101, expected");
     expect_refused(options_of(5, 5, LOADER_SHUFFLE_NONE), STATUS_OUT_OF_RANGE, "is 5:5, expected");
     expect_refused(options_of(6, 5, LOADER_SHUFFLE_NONE), STATUS_OUT_OF_RANGE, "of made up");
+    tear_down();
 }
 END_TEST
 
 START_TEST(bad_batch)
 {
+    set_up();
     LoaderOptions options = options_of(0, 5, LOADER_SHUFFLE_NONE);
     options.batch = 0;
     expect_refused(options, STATUS_INVALID_ARGUMENT, "batch is 0, expected at least 1");
+    tear_down();
 }
 END_TEST
 
 START_TEST(bad_positions_move_nothing)
 {
+    set_up();
     loader = create(options_of(0, 50, LOADER_SHUFFLE_EPOCH));
     ck_assert_int_eq(loader_seek(loader, (LoaderPosition){2, 49}, &error), STATUS_OK);
     const LoaderPosition bad[] = {{-1, 0}, {0, -1}, {0, 50}, {INT64_C(1) << 28, 0}, {INT64_MAX, INT64_MAX}};
@@ -291,33 +318,12 @@ START_TEST(bad_positions_move_nothing)
     ck_assert_ptr_nonnull(strstr(error.message, "offset in epoch 3 to go on from is 50, expected 0 to 49"));
     ck_assert_int_eq(loader_position(loader).epoch, 2);
     ck_assert_int_eq(loader_position(loader).offset, 49);
+    tear_down();
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("data/loader");
-    TCase *tests = tcase_create("loader");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_set_timeout(tests, 60);
-    tcase_add_test(tests, values_are_bytes_over_255);
-    tcase_add_test(tests, without_labels);
-    tcase_add_test(tests, the_last_batch_is_what_is_left);
-    tcase_add_test(tests, a_full_last_batch_ends_the_epoch);
-    tcase_add_test(tests, unshuffled_is_the_files_order_every_epoch);
-    tcase_add_test(tests, an_epoch_has_each_image_once);
-    tcase_add_test(tests, labels_stay_with_their_images);
-    tcase_add_test(tests, order_depends_on_seed_stream_and_epoch_alone);
-    tcase_add_test(tests, every_image_comes_first_equally_often);
-    tcase_add_test(tests, going_on_gives_the_same_batches);
-    tcase_add_test(tests, going_back);
-    tcase_add_test(tests, bad_ranges);
-    tcase_add_test(tests, bad_batch);
-    tcase_add_test(tests, bad_positions_move_nothing);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
-}
+SUITE_MAIN("loader", values_are_bytes_over_255, without_labels, the_last_batch_is_what_is_left,
+           a_full_last_batch_ends_the_epoch, unshuffled_is_the_files_order_every_epoch, an_epoch_has_each_image_once,
+           labels_stay_with_their_images, order_depends_on_seed_stream_and_epoch_alone,
+           every_image_comes_first_equally_often, going_on_gives_the_same_batches, going_back, bad_ranges, bad_batch,
+           bad_positions_move_nothing)

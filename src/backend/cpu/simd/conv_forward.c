@@ -14,8 +14,8 @@ typedef struct Taps {
 } Taps;
 
 /* One tap of one input channel: in and w are where the tap is, for the tile's first pixel and first channel. */
-INLINE void tap(const float *in, int64_t in_row, const float *w, int64_t w_channel, const int pixels, const int channels,
-                Vec acc[TILE][4])
+INLINE void tap(const float *in, int64_t in_row, const float *w, int64_t w_channel, const int pixels,
+                const int channels, Vec acc[TILE][4])
 {
     Vec in_vec[4];
     UNROLL for (int p = 0; p < pixels; p++)
@@ -32,7 +32,8 @@ INLINE void tap(const float *in, int64_t in_row, const float *w, int64_t w_chann
     }
 }
 
-/* Adds to acc[channel][pixel] for `pixels` 4 (2x2) or 1; `channels` and often `kernel_width` are known to the compiler. */
+/* Adds to acc[channel][pixel] for `pixels` 4 (2x2) or 1; `channels` and often `kernel_width` are known to the compiler.
+ */
 INLINE void accumulate(const SimdConv *c, const float *x, const float *weight, Taps taps, const int pixels,
                        const int channels, const int64_t kernel_width, Vec acc[TILE][4])
 {

@@ -163,6 +163,21 @@ INLINE void vec_zip(Vec a, Vec b, Vec *low, Vec *high)
 #endif
 }
 
+/* The way back: the even and the odd elements of a then b. */
+INLINE void vec_unzip(Vec a, Vec b, Vec *even, Vec *odd)
+{
+#if defined(__AVX512F__)
+    *even = (Vec)__builtin_shuffle(a, b, (VecInt){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+    *odd = (Vec)__builtin_shuffle(a, b, (VecInt){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+#elif defined(__AVX2__)
+    *even = (Vec)__builtin_shuffle(a, b, (VecInt){0, 2, 4, 6, 8, 10, 12, 14});
+    *odd = (Vec)__builtin_shuffle(a, b, (VecInt){1, 3, 5, 7, 9, 11, 13, 15});
+#else
+    *even = (Vec)__builtin_shuffle(a, b, (VecInt){0, 2, 4, 6});
+    *odd = (Vec)__builtin_shuffle(a, b, (VecInt){1, 3, 5, 7});
+#endif
+}
+
 /* Rows to columns: LANES_LOG2 rounds of interleaving vector i with vector i + L/2 put element (i, j) at (j, i). */
 INLINE void vec_transpose(Vec v[L])
 {
@@ -178,6 +193,20 @@ INLINE void vec_transpose(Vec v[L])
             v[i] = next[i];
         }
     }
+}
+
+/* Lane j of the result is the sum of the lanes of v[j]. */
+INLINE Vec vec_sum_each(Vec v[L])
+{
+    vec_transpose(v);
+    UNROLL for (int step = L / 2; step > 0; step /= 2)
+    {
+        UNROLL for (int j = 0; j < step; j++)
+        {
+            v[j] += v[j + step];
+        }
+    }
+    return v[0];
 }
 
 INLINE float vec_sum(Vec v)

@@ -1,14 +1,16 @@
 /* The one symbol a level exports. */
 #include "backend/cpu/simd/kernels.h"
 
-#define TEXT_(x) #x
-#define TEXT(x)  TEXT_(x)
+#define TEXT_(x)  #x
+#define TEXT(x)   TEXT_(x)
 #define ROW(name) .name = LEVEL(name)
 
 extern const SimdKernels LEVEL(simd_kernels);
 
 const SimdKernels LEVEL(simd_kernels) = {
-    .level = REGISTERS == 32 ? SIMD_AVX512 : L == 8 ? SIMD_AVX2 : SIMD_BASELINE,
+    .level = REGISTERS == 32 ? SIMD_AVX512
+             : L == 8        ? SIMD_AVX2
+                             : SIMD_BASELINE,
     .name = TEXT(SIMD_LEVEL),
     .lanes = L,
     ROW(lanes_from_plain),

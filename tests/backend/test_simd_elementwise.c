@@ -1,0 +1,236 @@
+#include "simd_support.h"
+
+#include <string.h>
+
+enum { COUNT = 103, CUT = 37 };
+
+static void simple_at_level(const SimdKernels *k)
+{
+    Rng rng = rng_make(7, RNG_STREAM_TEST);
+    float *a = whole_floats(&rng, COUNT, 9), *b = whole_floats(&rng, COUNT, 9), *y = whole_floats(&rng, COUNT, 9);
+    float *before = exact_floats(COUNT);
+    memcpy(before, y, COUNT * sizeof *y);
+#define CHECK_ALL(call_low, call_high, expected)                                                                       \
+    do {                                                                                                               \
+        call_low;                                                                                                      \
+        call_high;                                                                                                     \
+        for (int i = 0; i < COUNT; i++)                                                                                \
+            ck_same(y[i], expected);                                                                                   \
+    } while (0)
+    CHECK_ALL(k->axpy(3, a, y, 0, CUT), k->axpy(3, a, y, CUT, COUNT), before[i] + 3 * a[i]);
+    CHECK_ALL(k->relu(a, y, 0, CUT), k->relu(a, y, CUT, COUNT), a[i] > 0 ? a[i] : 0);
+    CHECK_ALL(k->relu_grad(a, b, y, 0, CUT), k->relu_grad(a, b, y, CUT, COUNT), a[i] > 0 ? b[i] : 0);
+    CHECK_ALL(k->add(a, b, y, 0, CUT), k->add(a, b, y, CUT, COUNT), a[i] + b[i]);
+    CHECK_ALL(k->mul(a, b, y, 0, CUT), k->mul(a, b, y, CUT, COUNT), a[i] * b[i]);
+    CHECK_ALL(k->affine(a, 2, -7, y, 0, CUT), k->affine(a, 2, -7, y, CUT, COUNT), 2 * a[i] - 7);
+    CHECK_ALL(k->difference(a, b, 0.5f, y, 0, CUT), k->difference(a, b, 0.5f, y, CUT, COUNT), 0.5f * (a[i] - b[i]));
+    a[5] = NAN;
+    k->relu(a, y, 0, COUNT);
+    ck_assert_float_nan(y[5]);
+    memcpy(y, b, COUNT * sizeof *y); /* in place */
+    k->add(y, y, y, 0, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        ck_same(y[i], 2 * b[i]);
+    free(a);
+    free(b);
+    free(y);
+    free(before);
+}
+
+static void sums_at_level(const SimdKernels *k)
+{
+    Rng rng = rng_make(8, RNG_STREAM_TEST);
+    float *a = whole_floats(&rng, COUNT, 9), *b = whole_floats(&rng, COUNT, 9);
+    double squares = 0, differences = 0;
+    for (int i = 0; i < COUNT; i++) {
+        squares += (double)(a[i] * a[i]);
+        differences += (double)((a[i] - b[i]) * (a[i] - b[i]));
+    }
+    ck_same(k->sum_of_squares(a, 0, CUT) + k->sum_of_squares(a, CUT, COUNT), squares);
+    ck_same(k->squared_difference(a, b, 0, CUT) + k->squared_difference(a, b, CUT, COUNT), differences);
+    ck_same(k->sum_of_squares(a, 3, 3), 0);
+    free(a);
+    free(b);
+}
+
+/* Three steps, against the definition in double. */
+static void check_sgd(const SimdKernels *k, bool with_extra, bool nesterov)
+{
+    Rng rng = rng_make(9, RNG_STREAM_TEST);
+    const SimdSgd s = {0.1f, 0.9f, 0.01f, 0.5f, 0.25f, nesterov};
+    float *g = uniform_floats(&rng, COUNT, -1, 1), *extra = uniform_floats(&rng, COUNT, -1, 1);
+    float *v = uniform_floats(&rng, COUNT, -1, 1), *w = uniform_floats(&rng, COUNT, -1, 1);
+    double velocity[COUNT], weight[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        velocity[i] = (double)v[i];
+        weight[i] = (double)w[i];
+        for (int step = 0; step < 3; step++) {
+            const double sum = 0.5 * (double)g[i] + (with_extra ? 0.25 * (double)extra[i] : 0) + 0.01 * weight[i];
+            velocity[i] = 0.9 * velocity[i] + sum;
+            weight[i] -= 0.1 * (nesterov ? sum + 0.9 * velocity[i] : velocity[i]);
+        }
+    }
+    for (int step = 0; step < 3; step++) {
+        k->sgd_momentum(&s, g, with_extra ? extra : NULL, v, w, 0, CUT);
+        k->sgd_momentum(&s, g, with_extra ? extra : NULL, v, w, CUT, COUNT);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        ck_near(v[i], velocity[i], 2e-6);
+        ck_near(w[i], weight[i], 2e-6);
+    }
+    free(g);
+    free(extra);
+    free(v);
+    free(w);
+}
+
+static void sgd_at_level(const SimdKernels *k)
+{
+    for (int variant = 0; variant < 4; variant++)
+        check_sgd(k, variant % 2 != 0, variant / 2 != 0);
+}
+
+static const int64_t class_counts[] = {1, 2, 10, 16, 33};
+enum { ROWS = 7 };
+
+/* softmax of [0, -x] is [1, e^-x] / (1 + e^-x): with x from 0 to 110 every part of exp is used, denormals included. */
+static void exp_at_level(const SimdKernels *k)
+{
+    for (int i = 0; i <= 110000; i++) {
+        const float x = -0.001f * (float)i;
+        float in[34] = {0}, out[34];
+        for (int j = 1; j < 34; j++)
+            in[j] = -200; /* exp is 0 */
+        in[17] = x;
+        k->softmax(in, 34, out, 0, 1);
+        const double e = exp((double)x), expected = e / (1 + e);
+        const double unit = (double)(nextafterf((float)expected, 2) - (float)expected);
+        /* From -17.5 on the sum is 1, and this is exp itself; before, as much again for sum, reciprocal and product. */
+        ck_near(out[17], expected, (x < -17.5f ? 2 : 4) * unit);
+        ck_same(out[1], 0);
+    }
+}
+
+static void classes_at_level(const SimdKernels *k)
+{
+    Rng rng = rng_make(10, RNG_STREAM_TEST);
+    for (size_t s = 0; s < sizeof class_counts / sizeof class_counts[0]; s++) {
+        const int64_t classes = class_counts[s], count = ROWS * classes;
+        float *x = uniform_floats(&rng, count, -30, 30), *y = exact_floats(count), *d = exact_floats(count);
+        float *losses = exact_floats(ROWS), *softmax = exact_floats(count);
+        int64_t labels[ROWS];
+        for (int64_t row = 0; row < ROWS; row++)
+            labels[row] = row == 3 ? -1 : row == 5 ? classes : (int64_t)rng_below(&rng, (uint64_t)classes);
+        double total = k->cross_entropy(x, labels, classes, y, losses, 0, 2);
+        total += k->cross_entropy(x, labels, classes, y, losses, 2, ROWS);
+        k->cross_entropy_grad(y, labels, classes, 0.5f, d, 0, ROWS);
+        k->softmax(x, classes, softmax, 0, ROWS);
+        double expected_total = 0;
+        for (int64_t row = 0; row < ROWS; row++) {
+            double sum = 0;
+            const bool counts = labels[row] >= 0 && labels[row] < classes;
+            for (int64_t i = 0; i < classes; i++)
+                sum += exp((double)x[row * classes + i]);
+            for (int64_t i = row * classes; i < (row + 1) * classes; i++) {
+                const double p = exp((double)x[i]) / sum, hot = i == row * classes + labels[row] ? 1 : 0;
+                ck_near(y[i], p, 4e-6 * p + 1e-38); /* x - maximum is rounded: up to 2e-6 of it for |60| */
+                ck_same(softmax[i], y[i]);
+                ck_near(d[i], counts ? 0.5 * (p - hot) : 0, 2e-7);
+            }
+            const double loss = counts ? log(sum) - (double)x[row * classes + labels[row]] : 0;
+            ck_near(losses[row], loss, 1e-5);
+            expected_total += (double)losses[row];
+        }
+        ck_near(total, expected_total, 1e-9);
+        void *all[] = {x, y, d, losses, softmax};
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+            free(all[i]);
+    }
+    float bad[4] = {0, NAN, 1, INFINITY}, out[4];
+    k->softmax(bad, 2, out, 0, 2);
+    ck_assert_float_nan(out[0]);
+    ck_assert_float_nan(out[3]);
+}
+
+static void dropout_at_level(const SimdKernels *k)
+{
+    const uint64_t seed = UINT64_C(0x123456789abcdef), step = UINT64_C(0x500000007);
+    const float rates[] = {0, 0.5f, 0.3f, 0.99999994f};
+    for (int r = 0; r < 4; r++)
+        for (int64_t begin = 0; begin < 6; begin++) {
+            const int64_t end = 150 + begin;
+            float *mask = exact_floats(end);
+            k->dropout_mask(seed, step, 9, rates[r], mask, begin, 77);
+            k->dropout_mask(seed, step, 9, rates[r], mask, 77, end);
+            for (int64_t i = 0; i < end; i++) {
+                const double word = (double)rng_mask_word(seed, step, 9, (uint64_t)i);
+                const float expected = word >= (double)rates[r] * 0x1p32 ? 1 / (1 - rates[r]) : 0;
+                if (i < begin)
+                    ck_assert_float_nan(mask[i]);
+                else
+                    ck_same(mask[i], expected);
+            }
+            free(mask);
+        }
+}
+
+static void dropout_lanes_at_level(const SimdKernels *k)
+{
+    for (int b = 0; b < TEST_BATCHES; b++) {
+        const int64_t batch = test_batches[b], channels = 7, units = simd_blocks(k, batch) * channels;
+        float *mask = exact_floats(units * k->lanes);
+        k->dropout_mask_lanes(3, 4, 5, 0.5f, batch, channels, mask, 0, 3);
+        k->dropout_mask_lanes(3, 4, 5, 0.5f, batch, channels, mask, 3, units);
+        for (int64_t n = 0; n < simd_blocks(k, batch) * k->lanes; n++)
+            for (int64_t c = 0; c < channels; c++) {
+                const bool kept = rng_mask_word(3, 4, 5, (uint64_t)(n * channels + c)) >= 0x80000000u;
+                ck_same(mask[lane_at(k, channels, n, c)], n < batch && kept ? 2 : 0);
+            }
+        free(mask);
+    }
+}
+
+START_TEST(test_simple)
+{
+    for_each_level(simple_at_level);
+}
+END_TEST
+
+START_TEST(test_sums)
+{
+    for_each_level(sums_at_level);
+}
+END_TEST
+
+START_TEST(test_sgd)
+{
+    for_each_level(sgd_at_level);
+}
+END_TEST
+
+START_TEST(test_exp)
+{
+    for_each_level(exp_at_level);
+}
+END_TEST
+
+START_TEST(test_classes)
+{
+    for_each_level(classes_at_level);
+}
+END_TEST
+
+START_TEST(test_dropout)
+{
+    for_each_level(dropout_at_level);
+}
+END_TEST
+
+START_TEST(test_dropout_lanes)
+{
+    for_each_level(dropout_lanes_at_level);
+}
+END_TEST
+
+SUITE_MAIN("simd_elementwise", test_simple, test_sums, test_sgd, test_exp, test_classes, test_dropout,
+           test_dropout_lanes)

@@ -1,0 +1,45 @@
+/* A soma for tests of the network: its answers can be computed by hand, and it can be slow or broken on demand. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "axon/axon.h"
+#include "dendrite/dendrite.h"
+
+typedef struct Stub {
+    /* Set before serving. */
+    float factor;      /* answer[b][s][f] = factor * (first element of input row (b, s) + f) */
+    uint64_t delay_ns; /* slept in every handler */
+    Status failure;    /* returned instead of an answer */
+    enum { STUB_GOOD, STUB_NOT_FINITE, STUB_NO_ANSWER, STUB_INTEGERS, STUB_SILENT } mode;
+
+    atomic_int runs; /* handlers begun */
+
+    pthread_mutex_t lock; /* guards what Backward brought last */
+    Tensor input, gradient;
+} Stub;
+
+void stub_init(Stub *stub, float factor);
+void stub_clear(Stub *stub);
+AxonHandler stub_handler(Stub *stub);
+
+/* An axon on a free port of 127.0.0.1 that serves the stub as "soma"; aborts the test on failure. */
+Axon *stub_serve(Stub *stub);
+Axon *stub_serve_with(Stub *stub, AxonOptions options);
+
+/* What the stub answers to this input, in `out` [batch, seq, 512]. */
+void stub_expect(float factor, const Tensor *input, float *out);
+
+Peer stub_peer(const Axon *axon);
+Peer dead_peer(void); /* a port where nobody listens */
+
+/* f32 [batch, seq, 1, 2, 2] with values that differ; tensor_destroy it. */
+Tensor make_images(int64_t batch, int64_t seq);
+
+void sleep_ms(int milliseconds);
+
+/* One Forward or Backward of any tensors, for axon tests; 10 s. */
+Status ask(const Axon *axon, const char *key, const Tensor *input, Modality modality, Tensor *answer, Error *error);
+Status ask_backward(const Axon *axon, const char *key, const Tensor *input, Modality modality, const Tensor *gradient,
+                    Tensor *answer, Error *error);

@@ -1,0 +1,84 @@
+#include "ops/harness.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+
+static void require(Status status, const Error *error)
+{
+    ck_assert_msg(status == STATUS_OK, "%s: %s", status_name(status), error->message);
+}
+
+Harness harness_open(const char *device, int threads, const Graph *graph, unsigned rewrites)
+{
+    Harness harness = {0};
+    Error error = {0};
+    require(graph_check(graph, &error), &error);
+    require(backend_open(device, &(BackendOptions){.threads = threads}, &harness.backend, &error), &error);
+    require(variables_create(harness.backend, &harness.variables, &error), &error);
+    require(variables_declare(harness.variables, graph, 1, &error), &error);
+    require(plan_compile(harness.backend, graph, harness.variables, &(PlanOptions){.rewrites = rewrites}, &harness.plan,
+                         &error),
+            &error);
+    return harness;
+}
+
+void harness_close(Harness *harness)
+{
+    plan_destroy(harness->plan);
+    variables_destroy(harness->variables);
+    backend_close(harness->backend);
+    *harness = (Harness){0};
+}
+
+void harness_run(const Harness *harness)
+{
+    Error error = {0};
+    require(plan_run(harness->plan, &error), &error);
+}
+
+Tensor harness_input(const Harness *harness, const char *name)
+{
+    Tensor tensor = plan_input(harness->plan, name);
+    ck_assert_msg(tensor.data != NULL, "the plan has no input '%s'", name);
+    return tensor;
+}
+
+Tensor harness_output(const Harness *harness, const char *name)
+{
+    Tensor tensor = plan_output(harness->plan, name);
+    ck_assert_msg(tensor.data != NULL, "the plan has no output '%s'", name);
+    return tensor;
+}
+
+void harness_fill(const Harness *harness, const OperationCase *test)
+{
+    for (int i = 0; i < case_input_count(test); i++) {
+        if (test->inputs[i].fill == FILL_ABSENT) continue;
+        char name[32];
+        snprintf(name, sizeof name, "input%d", i);
+        Tensor tensor = harness_input(harness, name);
+        case_fill(test, i, &tensor);
+    }
+}
+
+double relative_difference_of_values(const Tensor *a, const Tensor *b)
+{
+    if (!shape_equal(a->shape, b->shape)) return INFINITY;
+    double difference = 0, norm = 0;
+    for (int64_t i = 0, count = shape_count(a->shape); i < count; i++) {
+        const double x = element_get(a, i), y = element_get(b, i);
+        if (isnan(x) != isnan(y)) return INFINITY;
+        if (isnan(x)) continue;
+        difference += (x - y) * (x - y);
+        norm += y * y;
+    }
+    if (difference == 0) return 0;
+    if (!dtype_is_float(b->dtype)) return INFINITY;
+    return sqrt(difference / norm);
+}
+
+double relative_difference(const Tensor *a, const Tensor *b)
+{
+    return a->dtype == b->dtype ? relative_difference_of_values(a, b) : INFINITY;
+}
