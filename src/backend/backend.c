@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "graph/rewrite.h"
 
-static const BackendDriver *const drivers[] = {&reference_driver};
+static const BackendDriver *const drivers[] = {&cpu_driver, &reference_driver};
 
 enum { DRIVER_COUNT = sizeof drivers / sizeof drivers[0] };
 

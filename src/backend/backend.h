@@ -44,8 +44,9 @@ int variables_find(const Variables *variables, const char *name); /* -1 when abs
 /* Copies to and from host memory, in the dtype and shape given at declaration (`bytes` must match). */
 Status variables_read(const Variables *variables, int index, void *out, size_t bytes, Error *error);
 Status variables_write(Variables *variables, int index, const void *in, size_t bytes, Error *error);
-/* Copies every variable that both have (by name) from one set to another of the same backend: a snapshot. */
-Status variables_copy(Variables *to, const Variables *from, Error *error);
+/* Copies every parameter (trainable variable) that both have by name: a snapshot. The sets may belong to different
+ * backends, since all keep them in host memory. */
+Status variables_copy_parameters(Variables *to, const Variables *from, Error *error);
 
 /* --- plans --- */
 typedef struct PlanOptions {

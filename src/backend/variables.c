@@ -272,15 +272,12 @@ Status variables_write(Variables *variables, int index, const void *in, size_t b
     return STATUS_OK;
 }
 
-Status variables_copy(Variables *to, const Variables *from, Error *error)
+Status variables_copy_parameters(Variables *to, const Variables *from, Error *error)
 {
-    if (to->backend != from->backend)
-        return error_set(error, STATUS_INVALID_ARGUMENT, "variables of %s can't be copied to those of another %s",
-                         backend_name(from->backend), backend_name(to->backend));
     for (int i = 0; i < from->count; i++) {
         const Variable *source = &from->items[i];
         int index = variables_find(to, source->name);
-        if (index < 0) continue;
+        if (index < 0 || !to->items[index].trainable) continue;
         ValueInfo expected = {.name = source->name, .dtype = source->tensor.dtype, .shape = source->tensor.shape};
         RETURN_IF_ERROR(variables_expect(to, &expected, error));
         copy_bytes(to->items[index].tensor.data, source->tensor.data, source->tensor.size);

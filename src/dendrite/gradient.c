@@ -47,15 +47,15 @@ static void on_acknowledged(UnaryCall *unary)
     Error why = {0};
     bool good = answer_acknowledges(unary, &kind, &why);
     size_t bytes = unary->response ? grpc_byte_buffer_length(unary->response) : 0;
-    unary_clear(unary);
     pthread_mutex_lock(&dendrite->lock);
     link->stats.bytes_in += bytes;
     if (good)
         link_succeeded(link, PEER_BACKWARD, 0);
     else
         link_failed(link, PEER_BACKWARD, kind, &why, clock_now(dendrite->clock), &dendrite->jitter);
-    link_out(gradient);
+    link_out(gradient); /* from here on gradients_cancel can't find it */
     pthread_mutex_unlock(&dendrite->lock);
+    unary_clear(unary);
     free(gradient);
 }
 

@@ -1,31 +1,38 @@
 /* The operations, and what each computes. Shapes are row-major; N batch, C channels; real numbers are F32 or F64.
  *
- *   affine                 x -> scale x + shift
- *   add                    a, b (same shape) -> a + b
- *   add_scaled             a, b (same shape), s (scalar) -> a + s b; with s = 0, b is not read (it may hold NaN)
- *   relu, relu_grad        x -> max(x, 0), NaN stays; (dy, y) -> dy where y > 0, else 0
- *   dropout                x, random (i64 [2]: seed, step) -> x / (1 - p) where kept, else 0: kept when
- * rng_mask_word(seed, step, layer, index) >= p 2^32; index counts elements, or n C + c with `channels`. Its gradient is
- * itself on dy. reshape, detach        views: the same bytes; no gradient through detach concat, slice          along
- * one axis; slice_grad puts dy at [start, stop) of zeros adaptive_avg_pool2d    [N, C, H, W] -> [N, C, rows, columns];
- * window i is floor(i H / rows) .. ceil((i + 1) H / rows); _grad: dy -> dx max_pool2d             [N, C, H, W] -> y [N,
- * C, OH, OW], index u8 of the first maximum in its window (row-major; NaN wins); no padding; _grad: (dy, index) -> dx
- *   conv2d                 x [N, C, H, W], w [O, C / groups, KH, KW], b [O] or none -> [N, O, OH, OW], then the
- * activation; _grad_input: (dy, w) -> dx; _grad_parameters: (dy, x) -> dw, db conv2d_pool
- * relu(max_pool2d(dropout(conv2d(x, w, b), random), 2)) in one, made by a rewrite; x, w, b, random or none -> y, index
- * u8 linear                 x [N, I], w [O, I], b [O] or none -> x w' + b [N, O], then the activation; _grad_input:
- * (dy, w); _grad_parameters: (dy, x) -> dw, db matmul                 a, b of rank 2, each transposed on demand softmax
- * x [N, M], mask u8 [M] or none -> over M, masked columns 0 (all masked: zeros); _grad: (dy, y) -> dx weighted_sum g
- * [N, M], v [M, N, D] -> [N, D]: sum over m of g[n, m] v[m, n]; masked v must still be finite; _grad_weights: (dy, v)
- * -> [N, M]; _grad_values: (dy, g) -> [M, N, D] cross_entropy          logits [N, M], labels i32 [N] -> mean of -log
- * softmax[label] over rows with label >= 0 (0 when none), softmax [N, M]; _grad: (dloss, softmax, labels) -> dlogits
- *   soft_cross_entropy     logits [N, M], targets [N, M] (logits, no gradient), labels -> mean over rows with label < 0
- * of the cross entropy with softmax(targets), softmax(logits), softmax(targets); _grad: (dloss, both softmaxes, labels)
- *   mean_squared_error     a, b (same shape) -> mean over all elements; _grad: (dloss, a, b) -> d/da
- *   global_norm            any number of tensors -> sqrt of the sum of all squares
- *   clip_factor            norm -> scale min(1, max_norm / norm), and 0 when the norm is not finite
- *   sgd                    w, v, g, lr (scalar) -> w', v': v' = momentum v + (g + weight_decay w); w' = w - lr v'
- * (nesterov: w - lr (g + momentum v')) */
+ * affine                x -> scale x + shift
+ * add                   a, b (same shape) -> a + b
+ * add_scaled            a, b (same shape), s (scalar) -> a + s b; with s = 0, b is not read (it may hold NaN)
+ * relu                  x -> max(x, 0), NaN stays; relu_grad: (dy, y) -> dy where y > 0, else 0
+ * dropout               x, random (i64 [2]: seed, step) -> x / (1 - p) where kept, else 0. Kept: rng_mask_word(seed,
+ *                       step, layer, index) >= p 2^32, where index counts elements, or n C + c with `channels`.
+ *                       Its gradient is itself on dy.
+ * reshape, detach       views: the same bytes; no gradient through detach
+ * concat, slice         along one axis; slice_grad: dy at [start, stop) of zeros
+ * adaptive_avg_pool2d   [N, C, H, W] -> [N, C, rows, columns]; window i is floor(i H / rows) .. ceil((i + 1) H / rows);
+ *                       _grad: dy -> dx
+ * max_pool2d            [N, C, H, W] -> y [N, C, OH, OW] and the maximum's index u8 in its window, row by row; no
+ *                       padding; the first maximum wins, a NaN wins over numbers (the last NaN: as in PyTorch);
+ *                       _grad: (dy, index) -> dx
+ * conv2d                x [N, C, H, W], w [O, C / groups, KH, KW], b [O] or none -> [N, O, OH, OW], then the
+ *                       activation; _grad_input: (dy, w) -> dx; _grad_parameters: (dy, x) -> dw, db
+ * conv2d_pool           relu(max_pool2d(dropout2d(conv2d(x, w, b), random), 2)) in one, made by a rewrite;
+ *                       x, w, b or none, random or none -> y, index u8
+ * linear                x [N, I], w [O, I], b [O] or none -> x w' + b [N, O], then the activation;
+ *                       _grad_input: (dy, w) -> dx; _grad_parameters: (dy, x) -> dw, db
+ * matmul                a, b of rank 2, each transposed on demand
+ * softmax               x [N, M], mask u8 [M] or none -> over M; masked columns 0 (all masked: zeros);
+ *                       _grad: (dy, y) -> dx
+ * weighted_sum          g [N, M], v [M, N, D] -> [N, D]: the sum over m of g[n, m] v[m, n]; what has weight 0 must
+ * still be finite; _grad_weights: (dy, v) -> [N, M]; _grad_values: (dy, g) -> [M, N, D] cross_entropy         logits
+ * [N, M], labels i32 [N] -> mean of -log softmax[label] over rows with label >= 0 (0 when there are none), softmax [N,
+ * M]; _grad: (dloss, softmax, labels) -> dlogits soft_cross_entropy    logits [N, M], targets [N, M] (logits, no
+ * gradient), labels -> mean over rows with label < 0 of the cross entropy with softmax(targets), softmax(logits),
+ * softmax(targets); _grad: (dloss, both softmaxes, labels) -> dlogits mean_squared_error    a, b (same shape) -> mean
+ * over all elements; _grad: (dloss, a, b) -> da global_norm           any number of tensors -> sqrt of the sum of all
+ * squares clip_factor           norm -> scale min(1, max_norm / norm), and 0 when the norm is not finite sgd w, v, g,
+ * lr (scalar) -> w', v': v' = momentum v + (g + weight_decay w), w' = w - lr v' (nesterov: w' = w - lr (g +
+ * weight_decay w + momentum v')) */
 #pragma once
 
 typedef enum OperationKind {

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { COUNT = 103, CUT = 37 };
+enum { COUNT = 403, CUT = 137 };
 
 static void simple_at_level(const SimdKernels *k)
 {
@@ -70,14 +70,22 @@ static void check_sgd(const SimdKernels *k, bool with_extra, bool nesterov)
             weight[i] -= 0.1 * (nesterov ? sum + 0.9 * velocity[i] : velocity[i]);
         }
     }
+    float *whole_v = exact_floats(COUNT), *whole_w = exact_floats(COUNT);
+    memcpy(whole_v, v, COUNT * sizeof *v);
+    memcpy(whole_w, w, COUNT * sizeof *w);
     for (int step = 0; step < 3; step++) {
+        k->sgd_momentum(&s, g, with_extra ? extra : NULL, whole_v, whole_w, 0, COUNT);
         k->sgd_momentum(&s, g, with_extra ? extra : NULL, v, w, 0, CUT);
         k->sgd_momentum(&s, g, with_extra ? extra : NULL, v, w, CUT, COUNT);
     }
     for (int i = 0; i < COUNT; i++) {
         ck_near(v[i], velocity[i], 2e-6);
         ck_near(w[i], weight[i], 2e-6);
+        ck_same(v[i], whole_v[i]); /* any split gives the same bits */
+        ck_same(w[i], whole_w[i]);
     }
+    free(whole_v);
+    free(whole_w);
     free(g);
     free(extra);
     free(v);
@@ -90,7 +98,7 @@ static void sgd_at_level(const SimdKernels *k)
         check_sgd(k, variant % 2 != 0, variant / 2 != 0);
 }
 
-static const int64_t class_counts[] = {1, 2, 10, 16, 33};
+static const int64_t class_counts[] = {1, 2, 10, 16, 33, 130};
 enum { ROWS = 7 };
 
 /* softmax of [0, -x] is [1, e^-x] / (1 + e^-x): with x from 0 to 110 every part of exp is used, denormals included. */
@@ -174,6 +182,17 @@ static void dropout_at_level(const SimdKernels *k)
         }
 }
 
+/* A mask so long that the counter passes 2^32; only its end is in memory. */
+static void dropout_carry_at_level(const SimdKernels *k)
+{
+    const int64_t begin = INT64_C(0x3ffffffe0), end = begin + 200;
+    float *mask = exact_floats(end - begin);
+    k->dropout_mask(1, 2, 3, 0.5f, (float *)((uintptr_t)mask - (uintptr_t)begin * sizeof *mask), begin, end);
+    for (int64_t i = begin; i < end; i++)
+        ck_same(mask[i - begin], rng_mask_word(1, 2, 3, (uint64_t)i) >= 0x80000000u ? 2 : 0);
+    free(mask);
+}
+
 static void dropout_lanes_at_level(const SimdKernels *k)
 {
     for (int b = 0; b < TEST_BATCHES; b++) {
@@ -226,6 +245,12 @@ START_TEST(test_dropout)
 }
 END_TEST
 
+START_TEST(test_dropout_carry)
+{
+    for_each_level(dropout_carry_at_level);
+}
+END_TEST
+
 START_TEST(test_dropout_lanes)
 {
     for_each_level(dropout_lanes_at_level);
@@ -233,4 +258,4 @@ START_TEST(test_dropout_lanes)
 END_TEST
 
 SUITE_MAIN("simd_elementwise", test_simple, test_sums, test_sgd, test_exp, test_classes, test_dropout,
-           test_dropout_lanes)
+           test_dropout_carry, test_dropout_lanes)

@@ -139,6 +139,7 @@ START_TEST(test_bad_configuration)
     check_config_refused("{\"config\": \"x\"}", "unknown key 'config'");
     check_config_refused("{\"lr\": \"0.1\"}", ": lr), expected a number of at least 0");
     check_config_refused("{\"batch\": 1.5}", "option batch is '1.5' (");
+    check_config_refused("{\"batch\": 64.0}", "option batch is '64.0' (");
     check_config_refused("{\"resume\": 1}", "expected true or false");
     check_config_refused("{\"lr\": {\"x\": 1}}", "unknown key 'lr.x'");
     check_config_refused("{\"lr\": null}", "option lr is 'null' (");

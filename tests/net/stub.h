@@ -3,16 +3,20 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "axon/axon.h"
 #include "dendrite/dendrite.h"
 
+typedef enum StubMode { STUB_GOOD, STUB_NOT_FINITE, STUB_NO_ANSWER, STUB_INTEGERS, STUB_SILENT } StubMode;
+
 typedef struct Stub {
-    /* Set before serving. */
-    float factor;      /* answer[b][s][f] = factor * (first element of input row (b, s) + f) */
-    uint64_t delay_ns; /* slept in every handler */
-    Status failure;    /* returned instead of an answer */
-    enum { STUB_GOOD, STUB_NOT_FINITE, STUB_NO_ANSWER, STUB_INTEGERS, STUB_SILENT } mode;
+    float factor; /* set before serving: answer[b][s][f] = factor * (first element of input row (b, s) + f) */
+
+    /* May be changed at any time. */
+    atomic_uint_fast64_t delay_ns; /* slept in every handler */
+    atomic_int failure;            /* a Status, returned instead of an answer */
+    atomic_int mode;               /* a StubMode */
 
     atomic_int runs; /* handlers begun */
 
@@ -27,6 +31,9 @@ AxonHandler stub_handler(Stub *stub);
 /* An axon on a free port of 127.0.0.1 that serves the stub as "soma"; aborts the test on failure. */
 Axon *stub_serve(Stub *stub);
 Axon *stub_serve_with(Stub *stub, AxonOptions options);
+
+/* Whether Backward brought these last; (NULL, NULL): it was never called. */
+bool stub_learnt(Stub *stub, const Tensor *input, const Tensor *gradient);
 
 /* What the stub answers to this input, in `out` [batch, seq, 512]. */
 void stub_expect(float factor, const Tensor *input, float *out);

@@ -59,7 +59,7 @@ END_TEST
 START_TEST(test_reals_keep_a_float_and_stay_reals)
 {
     Capture capture;
-    float loss = 0.1f + 0.2f;
+    float loss = 1.00000012f; /* the next after 1 */
     open_capture(&capture, true, false);
     Event event = event_make("step");
     event_real(&event, "loss", (double)loss);

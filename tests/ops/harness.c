@@ -4,20 +4,24 @@
 #include <math.h>
 #include <stdio.h>
 
-static void require(Status status, const Error *error)
+static void require(const Harness *harness, Status status, const Error *error)
 {
-    ck_assert_msg(status == STATUS_OK, "%s: %s", status_name(status), error->message);
+    ck_assert_msg(status == STATUS_OK, "%s: %s: %s", harness->label, status_name(status), error->message);
 }
 
 Harness harness_open(const char *device, int threads, const Graph *graph, unsigned rewrites)
 {
     Harness harness = {0};
     Error error = {0};
-    require(graph_check(graph, &error), &error);
-    require(backend_open(device, &(BackendOptions){.threads = threads}, &harness.backend, &error), &error);
-    require(variables_create(harness.backend, &harness.variables, &error), &error);
-    require(variables_declare(harness.variables, graph, 1, &error), &error);
-    require(plan_compile(harness.backend, graph, harness.variables, &(PlanOptions){.rewrites = rewrites}, &harness.plan,
+    const char *operation =
+        graph_node_count(graph) > 0 ? operation_of(graph_node(graph, 0)->operation)->name : "empty graph";
+    snprintf(harness.label, sizeof harness.label, "%s, %s", device, operation);
+    require(&harness, graph_check(graph, &error), &error);
+    require(&harness, backend_open(device, &(BackendOptions){.threads = threads}, &harness.backend, &error), &error);
+    require(&harness, variables_create(harness.backend, &harness.variables, &error), &error);
+    require(&harness, variables_declare(harness.variables, graph, 1, &error), &error);
+    require(&harness,
+            plan_compile(harness.backend, graph, harness.variables, &(PlanOptions){.rewrites = rewrites}, &harness.plan,
                          &error),
             &error);
     return harness;
@@ -34,7 +38,7 @@ void harness_close(Harness *harness)
 void harness_run(const Harness *harness)
 {
     Error error = {0};
-    require(plan_run(harness->plan, &error), &error);
+    require(harness, plan_run(harness->plan, &error), &error);
 }
 
 Tensor harness_input(const Harness *harness, const char *name)
@@ -51,8 +55,11 @@ Tensor harness_output(const Harness *harness, const char *name)
     return tensor;
 }
 
-void harness_fill(const Harness *harness, const OperationCase *test)
+void harness_fill(Harness *harness, const OperationCase *test)
 {
+    char label[CASE_LABEL_SIZE];
+    snprintf(harness->label, sizeof harness->label, "%s, %.64s", backend_name(harness->backend),
+             case_label(test, label));
     for (int i = 0; i < case_input_count(test); i++) {
         if (test->inputs[i].fill == FILL_ABSENT) continue;
         char name[32];

@@ -5,12 +5,13 @@
 #include "ops/cases.h"
 
 typedef struct Harness {
+    char label[CASE_LABEL_SIZE]; /* stands in errors: the device, then the case once harness_fill was told it */
     Backend *backend;
     Variables *variables;
     Plan *plan;
 } Harness;
 
-/* `frozen` and `rewrites` as PlanOptions; the variables hold their initial values of seed 1. */
+/* The variables hold their initial values of seed 1. */
 Harness harness_open(const char *device, int threads, const Graph *graph, unsigned rewrites);
 void harness_close(Harness *harness);
 void harness_run(const Harness *harness);
@@ -18,7 +19,7 @@ void harness_run(const Harness *harness);
 Tensor harness_input(const Harness *harness, const char *name);
 Tensor harness_output(const Harness *harness, const char *name);
 /* Writes the case's values to its inputs. */
-void harness_fill(const Harness *harness, const OperationCase *test);
+void harness_fill(Harness *harness, const OperationCase *test);
 
 /* ||a - b|| / ||b|| in the Euclidean norm (0 when equal); a NaN must meet a NaN. Infinite when dtypes, shapes, NaNs or
  * any integers differ. */

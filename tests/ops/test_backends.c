@@ -1,10 +1,11 @@
 /* Every other backend against the reference, in float, at all shapes of the cases and with 1, 2 and 3 threads. A real
  * output may differ by 1e-5 of its norm; integers not at all. Says which implementation failed. */
+#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "ops/harness.h"
-#include "support/suite.h"
+#include "graph/rewrite.h"
+#include "ops/network.h"
 
 enum { MAX_THREADS = 3 };
 
@@ -16,7 +17,7 @@ static bool is_available(const char *device)
     Backend *backend = NULL;
     Error error = {0};
     const Status status = backend_open(device, &(BackendOptions){.threads = 1}, &backend, &error);
-    if (status != STATUS_OK) printf("skipping device %s: %s\n", device, error.message);
+    if (status != STATUS_OK) printf("skipped: %s\n", error.message);
     backend_close(backend);
     return status == STATUS_OK;
 }
@@ -62,16 +63,56 @@ static int compare_case(const char *device, const OperationCase *test)
     return failures;
 }
 
+/* One case (number _i): each in a process of its own, so that all failures are seen. */
 START_TEST(every_backend_agrees_with_the_reference)
 {
     int failures = 0;
-    for (size_t d = 0; d < sizeof others / sizeof others[0]; d++) {
-        if (!is_available(others[d])) continue;
-        for (int i = 0; i < case_count(); i++)
-            failures += compare_case(others[d], case_at(i));
-    }
+    for (size_t d = 0; d < sizeof others / sizeof others[0]; d++)
+        if (is_available(others[d])) failures += compare_case(others[d], case_at(_i));
     fflush(stdout);
     ck_assert_int_eq(failures, 0);
+}
+END_TEST
+
+/* Whole training steps, with and without rewrites: outputs of each and all variables after the last. A batch of 21
+ * leaves a remainder for every vector and thread. */
+static void compare_training(const char *device, int batch, int threads, unsigned rewrites)
+{
+    Graph *graph = network_graph(DTYPE_F32, true, batch);
+    Harness reference = harness_open("reference", 1, graph, 0), other = harness_open(device, threads, graph, rewrites);
+    network_fill(&reference, graph);
+    network_fill(&other, graph);
+    for (int step = 0; step < 3; step++) {
+        *(float *)harness_input(&reference, "lr").data = *(float *)harness_input(&other, "lr").data = 0.05f;
+        ((int64_t *)harness_input(&reference, "random").data)[1] = step;
+        ((int64_t *)harness_input(&other, "random").data)[1] = step;
+        harness_run(&reference);
+        harness_run(&other);
+        for (int i = 0; i < graph_output_count(graph); i++) {
+            const char *name = graph_output_name(graph, i);
+            const Tensor expected = harness_output(&reference, name), found = harness_output(&other, name);
+            const double difference = relative_difference(&found, &expected);
+            ck_assert_msg(difference <= TOLERANCE, "%s of step %d differs by %g (batch %d, %d threads, rewrites %u)",
+                          name, step, difference, batch, threads, rewrites);
+        }
+    }
+    ck_assert_double_le(network_variables_difference(&other, &reference), TOLERANCE);
+    harness_close(&reference);
+    harness_close(&other);
+    graph_destroy(graph);
+}
+
+START_TEST(training_agrees_with_the_reference)
+{
+    const int batches[] = {1, 2, 21, 64};
+    for (size_t d = 0; d < sizeof others / sizeof others[0]; d++) {
+        if (!is_available(others[d])) continue;
+        for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++)
+            for (int threads = 1; threads <= MAX_THREADS; threads++) {
+                compare_training(others[d], batches[b], threads, 0);
+                compare_training(others[d], batches[b], threads, REWRITE_ALL);
+            }
+    }
 }
 END_TEST
 
@@ -94,4 +135,18 @@ START_TEST(the_comparison_sees_differences)
 }
 END_TEST
 
-SUITE_MAIN("backends", every_backend_agrees_with_the_reference, the_comparison_sees_differences)
+int main(void)
+{
+    Suite *suite = suite_create("backends");
+    TCase *test_case = tcase_create("backends");
+    tcase_set_timeout(test_case, 300); /* the sanitizers are slow */
+    tcase_add_test(test_case, the_comparison_sees_differences);
+    tcase_add_test(test_case, training_agrees_with_the_reference);
+    tcase_add_loop_test(test_case, every_backend_agrees_with_the_reference, 0, case_count());
+    suite_add_tcase(suite, test_case);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}

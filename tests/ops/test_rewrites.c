@@ -1,28 +1,13 @@
 /* Each rewrite against the graph without it: forward, gradients and update on the reference backend in double, where
  * the results must agree to rounding. */
-#include <stdio.h>
 #include <string.h>
 
-#include "base/rng.h"
 #include "graph/ops.h"
 #include "graph/rewrite.h"
-#include "ops/harness.h"
+#include "ops/network.h"
 #include "support/suite.h"
 
 static const double TOLERANCE = 1e-12;
-
-/* Fills every input of the graph with values that fit its dtype. */
-static void fill_inputs(const Harness *harness, const Graph *graph)
-{
-    Rng rng = rng_make(4, RNG_STREAM_TEST);
-    for (int id = 0; id < graph_value_count(graph); id++) {
-        const ValueInfo *info = graph_value(graph, (Value){id});
-        if (info->kind != VALUE_INPUT) continue;
-        const Tensor input = harness_input(harness, info->name);
-        for (int64_t i = 0; i < shape_count(input.shape); i++)
-            element_set(&input, i, dtype_is_float(info->dtype) ? rng_normal(&rng) : (double)rng_below(&rng, 3));
-    }
-}
 
 static int count_steps(const Plan *plan, const char *operation)
 {
@@ -37,8 +22,8 @@ static int count_steps(const Plan *plan, const char *operation)
 static int compare_with(const Graph *graph, unsigned rewrites, const char *operation)
 {
     Harness plain = harness_open("reference", 1, graph, 0), fused = harness_open("reference", 1, graph, rewrites);
-    fill_inputs(&plain, graph);
-    fill_inputs(&fused, graph);
+    network_fill(&plain, graph);
+    network_fill(&fused, graph);
     for (int run = 0; run < 2; run++) {
         harness_run(&plain);
         harness_run(&fused);
@@ -50,50 +35,16 @@ static int compare_with(const Graph *graph, unsigned rewrites, const char *opera
                           rewrites);
         }
     }
-    for (int i = 0; i < variables_count(plain.variables); i++) {
-        double before[4096], after[4096];
-        const size_t bytes = (size_t)shape_count(variables_shape(plain.variables, i)) * sizeof(double);
-        ck_assert_uint_le(bytes, sizeof before);
-        ck_assert_int_eq(variables_read(plain.variables, i, before, bytes, NULL), STATUS_OK);
-        ck_assert_int_eq(variables_read(fused.variables, i, after, bytes, NULL), STATUS_OK);
-        const Shape shape = variables_shape(plain.variables, i);
-        const Tensor a = tensor_view(DTYPE_F64, shape, after), b = tensor_view(DTYPE_F64, shape, before);
-        ck_assert_double_le(relative_difference(&a, &b), TOLERANCE);
-    }
+    ck_assert_double_le(network_variables_difference(&fused, &plain), TOLERANCE);
     const int count = count_steps(fused.plan, operation);
     harness_close(&plain);
     harness_close(&fused);
     return count;
 }
 
-/* Two convolutions, a linear layer with ReLU, one without, the loss, its gradients and an update: what MNIST's soma is
- * made of, small. */
-static Graph *small_network(bool training)
-{
-    Graph *g = graph_create(DTYPE_F64, training);
-    Value x = graph_input(g, "image", DTYPE_F64, shape_of(3, 1, 16, 14));
-    Value labels = graph_input(g, "labels", DTYPE_I32, shape_of(3));
-    x = relu(g, max_pool2d(g, conv2d(g, x, "conv1", .out = 4, .kernel = 3), 2));
-    x = relu(g, max_pool2d(g, dropout2d(g, conv2d(g, x, "conv2", .out = 5, .kernel = 3), 0.5), 2));
-    x = flatten(g, x, 1);
-    x = relu(g, linear(g, x, "hidden1", .out = 7));
-    Value logits = linear(g, x, "target", .out = 3);
-    Value loss = cross_entropy(g, logits, labels), parameters[8], gradients[8];
-    const int count = graph_parameters(g, parameters, 8);
-    graph_gradient(g, &loss, NULL, 1, parameters, count, gradients);
-    Value norm = global_norm(g, gradients, count);
-    Value lr = graph_input(g, "lr", DTYPE_F64, shape_scalar());
-    for (int i = 0; i < count; i++)
-        sgd(g, parameters[i], gradients[i], lr, (SgdOptions){.momentum = 0.9});
-    graph_output(g, "logits", logits);
-    graph_output(g, "loss", loss);
-    graph_output(g, "norm", norm);
-    return g;
-}
-
 START_TEST(activation_joins_its_layer)
 {
-    Graph *graph = small_network(true);
+    Graph *graph = network_graph(DTYPE_F64, true, 3);
     ck_assert_int_eq(compare_with(graph, 0, "relu"), 3);
     ck_assert_int_eq(compare_with(graph, REWRITE_ACTIVATION, "relu"), 2); /* those of the pools stay */
     graph_destroy(graph);
@@ -102,7 +53,7 @@ END_TEST
 
 START_TEST(convolution_pool_and_activation_become_one)
 {
-    Graph *graph = small_network(true);
+    Graph *graph = network_graph(DTYPE_F64, true, 3);
     ck_assert_int_eq(compare_with(graph, REWRITE_CONV_POOL, "conv2d_pool"), 2);
     ck_assert_int_eq(compare_with(graph, REWRITE_CONV_POOL, "max_pool2d"), 0);
     ck_assert_int_eq(compare_with(graph, REWRITE_ALL, "relu"), 0);
@@ -112,7 +63,7 @@ END_TEST
 
 START_TEST(evaluation_has_no_dropout_and_fuses_as_well)
 {
-    Graph *graph = small_network(false);
+    Graph *graph = network_graph(DTYPE_F64, false, 3);
     ck_assert_int_eq(compare_with(graph, REWRITE_ALL, "conv2d_pool"), 2);
     ck_assert_int_eq(compare_with(graph, REWRITE_ALL, "dropout"), 0);
     graph_destroy(graph);

@@ -165,29 +165,38 @@ START_TEST(another_shape_or_dtype_is_refused)
 }
 END_TEST
 
-START_TEST(copies_take_what_both_have)
+/* Between sets of different backends as well; what isn't trainable (a momentum) stays. */
+START_TEST(copies_take_the_parameters_that_both_have)
 {
-    Backend *backend = open_reference();
-    Variables *from = create(backend), *to = create(backend);
+    Backend *backend = open_reference(), *other = open_reference();
+    Variables *from = create(backend), *to = create(other);
     Graph *first = graph_create(DTYPE_F32, true), *second = graph_create(DTYPE_F32, true);
-    graph_state(first, "shared", DTYPE_F32, shape_of(1), INITIALIZE_ONE, 0);
-    graph_state(first, "mine", DTYPE_F32, shape_of(1), INITIALIZE_ONE, 0);
-    graph_state(second, "yours", DTYPE_F32, shape_of(1), INITIALIZE_ZERO, 0);
-    graph_state(second, "shared", DTYPE_F32, shape_of(1), INITIALIZE_ZERO, 0);
+    graph_parameter(first, "mine", shape_of(1), 1);
+    graph_parameter(first, "shared", shape_of(1), 1);
+    graph_state(first, "shared.momentum", DTYPE_F32, shape_of(1), INITIALIZE_ONE, 0);
+    graph_state(second, "shared.momentum", DTYPE_F32, shape_of(1), INITIALIZE_ZERO, 0);
+    graph_parameter(second, "shared", shape_of(1), 1);
+    graph_parameter(second, "yours", shape_of(1), 0);
     ck_assert_int_eq(variables_declare(from, first, 1, NULL), STATUS_OK);
-    ck_assert_int_eq(variables_declare(to, second, 1, NULL), STATUS_OK);
-    ck_assert_int_eq(variables_copy(to, from, NULL), STATUS_OK);
-    float shared = 0, yours = 1;
+    ck_assert_int_eq(variables_declare(to, second, 2, NULL), STATUS_OK);
+    float original = 0, shared = 0, momentum = 1, yours = 1;
+    read_all(from, "shared", &original, sizeof original);
     read_all(to, "shared", &shared, sizeof shared);
+    ck_assert_float_ne(original, shared);
+    ck_assert_int_eq(variables_copy_parameters(to, from, NULL), STATUS_OK);
+    read_all(to, "shared", &shared, sizeof shared);
+    read_all(to, "shared.momentum", &momentum, sizeof momentum);
     read_all(to, "yours", &yours, sizeof yours);
-    ck_assert_float_eq(shared, 1);
+    ck_assert_float_eq(shared, original);
+    ck_assert_float_eq(momentum, 0);
     ck_assert_float_eq(yours, 0);
-    ck_assert_int_eq(variables_count(to), 2);
+    ck_assert_int_eq(variables_count(to), 3);
     graph_destroy(first);
     graph_destroy(second);
     variables_destroy(from);
     variables_destroy(to);
     backend_close(backend);
+    backend_close(other);
 }
 END_TEST
 
@@ -218,4 +227,4 @@ END_TEST
 
 SUITE_MAIN("variables", initial_values_depend_on_seed_and_name_alone, initial_values_have_their_distribution,
            single_precision_is_double_precision_rounded, declaring_again_keeps_values,
-           another_shape_or_dtype_is_refused, copies_take_what_both_have, thousands_of_names_are_found)
+           another_shape_or_dtype_is_refused, copies_take_the_parameters_that_both_have, thousands_of_names_are_found)

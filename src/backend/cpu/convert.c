@@ -20,17 +20,23 @@ static void run_to_plain(const Step *step, int share)
     step->simd->lanes_to_plain(view_f32(x), batch, features, view_f32(y), y->stride, units.begin, units.end);
 }
 
-/* The index of a pool, for who wants it plain: rare, so a plain loop. */
-static void run_bytes_to_plain(const Step *step, int share)
+/* The index of a pool on its way between layouts: rare, so a plain loop. */
+static void run_bytes(const Step *step, int share)
 {
     (void)share;
     const View *x = &step->inputs[0], *y = &step->outputs[0];
     int64_t lanes = step->simd->lanes, features = view_columns(x);
+    bool to_lanes = y->layout == LAYOUT_LANES;
     const uint8_t *from = x->data;
     uint8_t *to = y->data;
     for (int64_t n = 0; n < view_rows(x); n++)
-        for (int64_t f = 0; f < features; f++)
-            to[n * y->stride + f] = from[(n / lanes * features + f) * lanes + n % lanes];
+        for (int64_t f = 0; f < features; f++) {
+            int64_t lane = (n / lanes * features + f) * lanes + n % lanes;
+            if (to_lanes)
+                to[lane] = from[n * x->stride + f];
+            else
+                to[n * y->stride + f] = from[lane];
+        }
 }
 
 Status prepare_convert(Step *step, Error *error)
@@ -38,8 +44,8 @@ Status prepare_convert(Step *step, Error *error)
     const View *x = &step->inputs[0], *y = &step->outputs[0];
     step->implementation = "simd";
     step->shares = shares_for(step, simd_layout_units(step->simd, view_rows(x), view_columns(x)), 1, 2);
-    if (x->dtype == DTYPE_U8 && y->layout == LAYOUT_PLAIN) {
-        step->run = run_bytes_to_plain;
+    if (x->dtype == DTYPE_U8) {
+        step->run = run_bytes;
         step->shares = 1;
         return STATUS_OK;
     }

@@ -216,7 +216,7 @@ static Status check_labels(const CpuPlan *plan, Error *error)
 {
     for (int s = plan->constant_count; s < plan->step_count; s++) {
         const Step *step = &plan->steps[s];
-        if (step->input_count != 2 || step->inputs[1].dtype != DTYPE_I32) continue;
+        if (!step->labelled) continue;
         const int32_t *label = step->inputs[1].data;
         int64_t classes = step->inputs[0].shape.dims[1];
         for (int64_t n = 0; n < view_rows(&step->inputs[1]); n++)

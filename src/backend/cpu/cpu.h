@@ -46,9 +46,10 @@ struct Step {
     int shares;
     size_t scratch_bytes; /* a share; a multiple of 64 */
     unsigned char *scratch;
-    bool frozen;  /* the weights (states) change only between refreshes */
-    bool barrier; /* all shares of earlier steps must be done before this one starts */
-    void *own;    /* what prepare allocated */
+    bool labelled; /* input 1 holds labels of the columns of input 0, checked before a run */
+    bool frozen;   /* the weights (states) change only between refreshes */
+    bool barrier;  /* all shares of earlier steps must be done before this one starts */
+    void *own;     /* what prepare allocated */
     const char *implementation;
     /* for the report */
     const char *layer, *operation;

@@ -176,8 +176,10 @@ static float factor(const Step *step, Random random, uint64_t index)
 static void dropout_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
 {
     Random random = random_of(&step->inputs[1]);
-    for (int64_t i = 0; i < count; i++)
-        out[i] = in[0][i] * factor(step, random, (uint64_t)(first + i));
+    for (int64_t i = 0; i < count; i++) {
+        float keep = factor(step, random, (uint64_t)(first + i));
+        out[i] = keep > 0 ? in[0][i] * keep : 0; /* what is dropped is 0, even a NaN */
+    }
 }
 
 static void run_dropout(const Step *step, int share)
@@ -193,10 +195,14 @@ static void run_dropout_channels(const Step *step, int share)
     Random random = random_of(&step->inputs[1]);
     Range rows = share_of(view_rows(y), 1, share, step->shares);
     for (int64_t n = rows.begin; n < rows.end; n++)
-        for (int64_t c = 0; c < channels; c++)
-            step->simd->affine(view_f32(x) + n * x->stride + c * plane,
-                               factor(step, random, (uint64_t)(n * channels + c)), 0,
-                               view_f32(y) + n * y->stride + c * plane, 0, plane);
+        for (int64_t c = 0; c < channels; c++) {
+            float keep = factor(step, random, (uint64_t)(n * channels + c));
+            float *to = view_f32(y) + n * y->stride + c * plane;
+            if (keep > 0)
+                step->simd->affine(view_f32(x) + n * x->stride + c * plane, keep, 0, to, 0, plane);
+            else
+                memset(to, 0, (size_t)plane * sizeof(float));
+        }
 }
 
 /* The same with the images side by side: a vector of factors a channel and block. */

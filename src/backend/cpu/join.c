@@ -13,11 +13,16 @@ static int64_t outer_of(Shape shape, int axis)
     return outer;
 }
 
-/* Rows of `count` floats, source and target rows so many floats apart. */
-static void copy_rows(float *to, int64_t to_stride, const float *from, int64_t from_stride, int64_t rows, int64_t count)
+/* Rows of `count` elements; starts and strides in elements too. */
+static void copy_rows(const View *to, int64_t to_start, int64_t to_stride, const View *from, int64_t from_start,
+                      int64_t from_stride, int64_t rows, int64_t count)
 {
+    int64_t element = (int64_t)dtype_size(to->dtype);
+    char *target = (char *)to->data + to_start * element;
+    const char *source = (const char *)from->data + from_start * element;
+    if (target == source) return; /* placed there by the compiler */
     for (int64_t r = 0; r < rows; r++)
-        memcpy(to + r * to_stride, from + r * from_stride, (size_t)count * sizeof(float));
+        memcpy(target + r * to_stride * element, source + r * from_stride * element, (size_t)(count * element));
 }
 
 static void run_concat(const Step *step, int share)
@@ -29,9 +34,7 @@ static void run_concat(const Step *step, int share)
     for (int i = 0; i < step->input_count; i++) {
         const View *part = &step->inputs[i];
         int64_t count = view_count(part) / outer;
-        float *to = view_f32(y) + start;
-        int64_t from_stride = axis == 1 ? part->stride : count, to_stride = axis == 1 ? y->stride : whole;
-        if (to != view_f32(part)) copy_rows(to, to_stride, view_f32(part), from_stride, outer, count);
+        copy_rows(y, start, axis == 1 ? y->stride : whole, part, 0, axis == 1 ? part->stride : count, outer, count);
         start += count;
     }
 }
@@ -52,7 +55,7 @@ static void run_slice(const Step *step, int share)
     int axis = step->attributes.axis.axis;
     int64_t outer = outer_of(x->shape, axis), whole = view_count(x) / outer, part = view_count(y) / outer;
     int64_t start = step->attributes.axis.start * (whole / x->shape.dims[axis]);
-    copy_rows(view_f32(y), part, view_f32(x) + start, whole, outer, part);
+    copy_rows(y, 0, part, x, start, whole, outer, part);
 }
 
 Status prepare_slice(Step *step, Error *error)
@@ -71,8 +74,8 @@ static void run_slice_grad(const Step *step, int share)
     int axis = step->attributes.axis.axis;
     int64_t outer = outer_of(dx->shape, axis), whole = view_count(dx) / outer, part = view_count(dy) / outer;
     int64_t start = step->attributes.axis.start * (whole / dx->shape.dims[axis]);
-    memset(dx->data, 0, (size_t)view_count(dx) * sizeof(float));
-    copy_rows(view_f32(dx) + start, whole, view_f32(dy), part, outer, part);
+    memset(dx->data, 0, (size_t)view_count(dx) * dtype_size(dx->dtype));
+    copy_rows(dx, start, whole, dy, 0, part, outer, part);
 }
 
 Status prepare_slice_grad(Step *step, Error *error)

@@ -100,6 +100,7 @@ static void run_cross_entropy(const Step *step, int share)
 Status prepare_cross_entropy(Step *step, Error *error)
 {
     (void)error;
+    step->labelled = true;
     return one_share(step, run_cross_entropy);
 }
 

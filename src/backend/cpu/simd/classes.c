@@ -44,8 +44,18 @@ static void exponentials(float *x, int64_t count)
 static float row_maximum(const float *x, int64_t classes)
 {
     float best = x[0];
-    for (int64_t i = 1; i < classes; i++) {
-        if (x[i] > best || isnan(x[i])) best = x[i];
+    int64_t i = 1;
+    if (classes >= L) {
+        Vec larger = vec_load_unaligned(x);
+        for (i = L; i + L <= classes; i += L) {
+            larger = vec_maximum(larger, vec_load_unaligned(x + i));
+        }
+        for (int j = 0; j < L; j++) {
+            best = float_maximum(best, larger[j]);
+        }
+    }
+    for (; i < classes; i++) {
+        best = float_maximum(best, x[i]);
     }
     return best;
 }

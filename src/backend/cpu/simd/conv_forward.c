@@ -98,12 +98,8 @@ INLINE void store_pooled(const SimdConv *c, const SimdConvForward *f, const Vec 
                          int64_t ox)
 {
     const int64_t at = ((plane * (c->out_height / 2) + oy / 2) * (c->out_width / 2) + ox / 2) * L;
-    Vec best = acc[0];
-    VecInt index = {0};
-    UNROLL for (int p = 1; p < 4; p++)
-    {
-        vec_offer_maximum(acc[p], p, &best, &index);
-    }
+    VecInt index;
+    const Vec best = vec_window_maximum(acc, &index);
     vec_store(f->y + at, f->relu ? vec_relu(best) : best);
     if (f->index != NULL) vec_index_store(f->index + at, index);
 }

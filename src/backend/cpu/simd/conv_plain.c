@@ -158,16 +158,6 @@ static void store_rows(const SimdConv *c, const Band *b, const float *out, bool 
     }
 }
 
-INLINE float float_maximum(float a, float b)
-{
-    return b > a || b != b ? b : a;
-}
-
-INLINE Vec vec_maximum(Vec a, Vec b)
-{
-    return vec_select(mask_greater(b, a) | mask_nan(b), b, a);
-}
-
 /* Each two rows to one, packed without an odd last column; then each two columns to one, over all rows at once. */
 static void store_pooled(const SimdConv *c, const Band *b, const float *out, bool relu, float *y)
 {

@@ -8,7 +8,7 @@
 #include "backend/cpu/simd/simd.h"
 
 #include <string.h>
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -72,6 +72,16 @@ INLINE void vec_index_store(uint8_t *p, VecInt index)
 #if defined(__AVX512F__)
 typedef __mmask16 Mask;
 
+INLINE bool mask_any(Mask m)
+{
+    return m != 0;
+}
+
+INLINE Vec vec_larger(Vec a, Vec b)
+{
+    return _mm512_max_ps(a, b);
+}
+
 INLINE Mask mask_greater(Vec a, Vec b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
@@ -98,6 +108,19 @@ INLINE VecInt vec_select_int(Mask m, VecInt yes, VecInt no)
 }
 #else
 typedef VecInt Mask;
+
+INLINE bool mask_any(Mask m)
+{
+#if defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)m) != 0;
+#else
+    int32_t any = 0;
+    for (int i = 0; i < L; i++) {
+        any |= m[i];
+    }
+    return any != 0;
+#endif
+}
 
 INLINE Mask mask_greater(Vec a, Vec b)
 {
@@ -129,6 +152,17 @@ INLINE Vec vec_select(Mask m, Vec yes, Vec no)
 }
 #endif
 
+#if !defined(__AVX512F__)
+INLINE Vec vec_larger(Vec a, Vec b)
+{
+#if defined(__AVX2__)
+    return _mm256_max_ps(a, b);
+#else
+    return vec_select(mask_greater(b, a), b, a);
+#endif
+}
+#endif
+
 /* max(x, 0); NaN stays NaN, as -0 does. */
 INLINE Vec vec_relu(Vec x)
 {
@@ -146,6 +180,39 @@ INLINE void vec_offer_maximum(Vec value, int32_t place, Vec *best, VecInt *index
     Mask take = mask_greater(value, *best) | mask_nan(value);
     *best = vec_select(take, value, *best);
     *index = vec_select_int(take, place - (VecInt){0}, *index);
+}
+
+/* The larger; a NaN wins. */
+INLINE Vec vec_maximum(Vec a, Vec b)
+{
+    return vec_select(mask_greater(b, a) | mask_nan(b), b, a);
+}
+
+INLINE float float_maximum(float a, float b)
+{
+    return b > a || b != b ? b : a;
+}
+
+/* The maximum of a 2x2 window and its place, by the rule above: a tree of three comparisons, which is right without
+ * NaN, and the chain where there is one (a third of the instructions less for the usual case; they follow every 500
+ * multiply-adds of a convolution with one input channel). */
+INLINE Vec vec_window_maximum(const Vec window[4], VecInt *index)
+{
+    if (__builtin_expect(mask_any(mask_nan(window[0] + window[1]) | mask_nan(window[2] + window[3])), 0)) {
+        Vec best = window[0];
+        *index = (VecInt){0};
+        UNROLL for (int p = 1; p < 4; p++)
+        {
+            vec_offer_maximum(window[p], p, &best, index);
+        }
+        return best;
+    }
+    const Vec upper = vec_larger(window[0], window[1]), lower = vec_larger(window[2], window[3]);
+    const VecInt zero = {0};
+    const VecInt above = vec_select_int(mask_greater(window[1], window[0]), zero + 1, zero);
+    const VecInt below = vec_select_int(mask_greater(window[3], window[2]), zero + 3, zero + 2);
+    *index = vec_select_int(mask_greater(lower, upper), below, above);
+    return vec_larger(upper, lower);
 }
 
 /* Interleaves: a0 b0 a1 b1 ... */

@@ -8,11 +8,9 @@ void LEVEL(max_pool2_lanes)(const float *x, int64_t in_height, int64_t in_width,
     for (int64_t at = begin * height * width; at < end * height * width; at++) {
         const int64_t plane = at / (height * width), row = at / width % height, column = at % width;
         const float *in = x + ((plane * in_height + 2 * row) * in_width + 2 * column) * L;
-        Vec best = vec_load(in);
-        VecInt place = {0};
-        vec_offer_maximum(vec_load(in + L), 1, &best, &place);
-        vec_offer_maximum(vec_load(in + in_row), 2, &best, &place);
-        vec_offer_maximum(vec_load(in + in_row + L), 3, &best, &place);
+        const Vec window[4] = {vec_load(in), vec_load(in + L), vec_load(in + in_row), vec_load(in + in_row + L)};
+        VecInt place;
+        const Vec best = vec_window_maximum(window, &place);
         vec_store(y + at * L, relu ? vec_relu(best) : best);
         if (index != NULL) vec_index_store(index + at * L, place);
     }

@@ -1,0 +1,259 @@
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/rewrite.h"
+#include "tensor/safetensors.h"
+
+enum { MAX_PARAMETERS = 512, NAME_SIZE = 192 };
+
+/* One size of batch, one kind of step. */
+typedef struct SizedPlan {
+    int64_t rows;
+    bool remote, peer_gradients, gradients_only;
+    Plan *plan;
+    struct SizedPlan *next;
+} SizedPlan;
+
+struct Trainer {
+    Backend *backend;
+    TrainerOptions options;
+    Variables *variables;
+    SizedPlan *plans;
+    SizedPlan *current;       /* what trainer_batch chose */
+    bool peer_gradients_wait; /* for the next step */
+};
+
+Status trainer_create(Backend *backend, const TrainerOptions *options, Trainer **out, Error *error)
+{
+    Trainer *trainer = calloc(1, sizeof *trainer);
+    if (trainer == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a trainer");
+    trainer->backend = backend;
+    trainer->options = *options;
+    Status status = variables_create(backend, &trainer->variables, error);
+    TrainerBatch batch; /* compiling the smallest plan declares every parameter and momentum */
+    if (status == STATUS_OK) status = trainer_batch(trainer, 1, options->peers > 0, &batch, error);
+    if (status == STATUS_OK)
+        *out = trainer;
+    else
+        trainer_destroy(trainer);
+    return status;
+}
+
+void trainer_destroy(Trainer *trainer)
+{
+    if (trainer == NULL) return;
+    while (trainer->plans != NULL) {
+        SizedPlan *next = trainer->plans->next;
+        plan_destroy(trainer->plans->plan);
+        free(trainer->plans);
+        trainer->plans = next;
+    }
+    variables_destroy(trainer->variables);
+    free(trainer);
+}
+
+Variables *trainer_variables(Trainer *trainer)
+{
+    return trainer->variables;
+}
+
+/* --- the graph of a step --- */
+
+static Value peer_gradient(Graph *g, Value parameter)
+{
+    char name[NAME_SIZE];
+    const ValueInfo *info = graph_value(g, parameter);
+    snprintf(name, sizeof name, "%s.peer", info->name);
+    return graph_state(g, name, info->dtype, info->shape, INITIALIZE_ZERO, 0);
+}
+
+/* own + factor * what peers sent, which is then forgotten. A parameter that the own loss doesn't reach gets the peers'
+ * part alone. */
+static void join_peer_gradients(Graph *g, const Value *parameters, int count, Value *gradients, double scale)
+{
+    Value sums[MAX_PARAMETERS];
+    graph_set_phase(g, PHASE_UPDATE);
+    for (int i = 0; i < count; i++)
+        sums[i] = peer_gradient(g, parameters[i]);
+    Value factor = clip_factor(g, global_norm(g, sums, count), 1, scale);
+    for (int i = 0; i < count; i++) {
+        Value own = value_exists(gradients[i]) ? gradients[i] : affine(g, parameters[i], 0, 0);
+        gradients[i] = add_scaled(g, own, sums[i], factor);
+        graph_assign(g, sums[i], affine(g, sums[i], 0, 0));
+    }
+}
+
+static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *sized)
+{
+    const TrainerOptions *o = &trainer->options;
+    SomaConfig config = {.batch = sized->rows,
+                         .rows = o->rows,
+                         .columns = o->columns,
+                         .peers = sized->remote ? o->peers : 0,
+                         .dropout = o->dropout,
+                         .distill_detach = o->distill_detach,
+                         .distill_targets = o->distill_targets};
+    SomaValues v = o->soma->declare(g, &config);
+    Value targets[MAX_PARAMETERS + 1], gradients[MAX_PARAMETERS + 1];
+    int count = graph_parameters(g, targets, MAX_PARAMETERS);
+    if (count > MAX_PARAMETERS) {
+        graph_fail(g, STATUS_OUT_OF_RANGE, "soma '%s' has %d parameters, at most %d are possible", o->soma->name, count,
+                   MAX_PARAMETERS);
+        return;
+    }
+    targets[count] = v.answers;
+    graph_gradient(g, &v.loss, NULL, 1, targets, count + 1, gradients);
+    graph_output(g, "loss", v.loss);
+    graph_output(g, "local_target_loss", v.local_target_loss);
+    graph_output(g, "remote_target_loss", v.remote_target_loss);
+    graph_output(g, "distillation_loss", v.distillation_loss);
+    graph_output(g, "imitation_loss", v.imitation_loss);
+    graph_output(g, "answer_gradients", gradients[count]);
+    if (sized->peer_gradients) join_peer_gradients(g, targets, count, gradients, o->peer_gradient_scale);
+    if (sized->gradients_only) {
+        for (int i = 0; i < count; i++)
+            if (value_exists(gradients[i])) graph_output(g, graph_value(g, targets[i])->name, gradients[i]);
+        return;
+    }
+    graph_set_phase(g, PHASE_UPDATE);
+    Value lr = graph_input(g, "lr", graph_real(g), shape_scalar());
+    for (int i = 0; i < count; i++)
+        sgd(g, targets[i], gradients[i], lr, o->sgd);
+}
+
+static Status compile_step(Trainer *trainer, SizedPlan *sized, Error *error)
+{
+    Graph *g = graph_create(DTYPE_F32, true);
+    if (g == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a graph");
+    declare_step(g, trainer, sized);
+    Status status = graph_check(g, error);
+    if (status == STATUS_OK) status = variables_declare(trainer->variables, g, trainer->options.seed, error);
+    PlanOptions options = {.rewrites = REWRITE_ALL};
+    if (status == STATUS_OK)
+        status = plan_compile(trainer->backend, g, trainer->variables, &options, &sized->plan, error);
+    graph_destroy(g);
+    return status;
+}
+
+static Status sized_plan(Trainer *trainer, SizedPlan wanted, SizedPlan **out, Error *error)
+{
+    for (SizedPlan *p = trainer->plans; p != NULL; p = p->next)
+        if (p->rows == wanted.rows && p->remote == wanted.remote && p->peer_gradients == wanted.peer_gradients &&
+            p->gradients_only == wanted.gradients_only) {
+            *out = p;
+            return STATUS_OK;
+        }
+    SizedPlan *made = malloc(sizeof *made);
+    if (made == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a plan");
+    *made = wanted;
+    Status status = compile_step(trainer, made, error);
+    if (status != STATUS_OK) {
+        free(made);
+        return status;
+    }
+    made->next = trainer->plans;
+    *out = trainer->plans = made;
+    return STATUS_OK;
+}
+
+/* --- stepping --- */
+
+Status trainer_batch(Trainer *trainer, int64_t rows, bool remote, TrainerBatch *out, Error *error)
+{
+    SizedPlan wanted = {.rows = rows, .remote = remote, .peer_gradients = trainer->peer_gradients_wait};
+    RETURN_IF_ERROR(sized_plan(trainer, wanted, &trainer->current, error));
+    Plan *plan = trainer->current->plan;
+    *out = (TrainerBatch){.images = plan_input(plan, "image").data,
+                          .labels = plan_input(plan, "labels").data,
+                          .answers = plan_input(plan, "answers").data,
+                          .arrived = plan_input(plan, "arrived").data,
+                          .answer_gradients = plan_output(plan, "answer_gradients").data};
+    return STATUS_OK;
+}
+
+static double scalar(Plan *plan, const char *name)
+{
+    Tensor tensor = plan_output(plan, name);
+    return tensor.data != NULL ? (double)*(const float *)tensor.data : (double)NAN;
+}
+
+static void set_random(const Trainer *trainer, Plan *plan, int64_t step)
+{
+    Tensor random = plan_input(plan, "random");
+    if (random.data == NULL) return;
+    ((int64_t *)random.data)[0] = (int64_t)trainer->options.seed;
+    ((int64_t *)random.data)[1] = step;
+}
+
+Status trainer_step(Trainer *trainer, int64_t step, double lr, TrainerLosses *out, Error *error)
+{
+    Plan *plan = trainer->current->plan;
+    set_random(trainer, plan, step);
+    *(float *)plan_input(plan, "lr").data = (float)lr;
+    RETURN_IF_ERROR(plan_run(plan, error));
+    if (trainer->current->peer_gradients) trainer->peer_gradients_wait = false;
+    *out = (TrainerLosses){.loss = scalar(plan, "loss"),
+                           .local_target = scalar(plan, "local_target_loss"),
+                           .remote_target = scalar(plan, "remote_target_loss"),
+                           .distillation = scalar(plan, "distillation_loss"),
+                           .imitation = scalar(plan, "imitation_loss")};
+    if (!isfinite(out->loss))
+        return error_set(error, STATUS_ABORTED, "loss of step %ld is %g: training diverged (a smaller --lr may help)",
+                         (long)step, out->loss);
+    return STATUS_OK;
+}
+
+Status trainer_add_peer_gradients(Trainer *trainer, Variables *from, Error *error)
+{
+    TrainerBatch batch;
+    bool waited = trainer->peer_gradients_wait;
+    trainer->peer_gradients_wait = true;
+    /* The plan that reads them declares them; its size doesn't matter. */
+    Status status = trainer_batch(trainer, 1, false, &batch, error);
+    for (int i = 0; status == STATUS_OK && i < variables_count(from); i++) {
+        const char *name = variables_name(from, i), *dot = strrchr(name, '.');
+        if (dot == NULL || strcmp(dot, ".peer") != 0) continue;
+        int to = variables_find(trainer->variables, name);
+        size_t bytes = (size_t)shape_count(variables_shape(from, i)) * dtype_size(variables_dtype(from, i));
+        void *values = calloc(1, bytes);
+        if (values == NULL)
+            return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for the gradient of '%s'", name);
+        if (to >= 0) status = variables_read(from, i, values, bytes, error);
+        if (status == STATUS_OK && to >= 0) status = variables_write(trainer->variables, to, values, bytes, error);
+        memset(values, 0, bytes);
+        if (status == STATUS_OK) status = variables_write(from, i, values, bytes, error);
+        free(values);
+    }
+    if (status != STATUS_OK) trainer->peer_gradients_wait = waited;
+    return status;
+}
+
+static void copy_input(Plan *to, Plan *from, const char *name)
+{
+    Tensor target = plan_input(to, name), source = plan_input(from, name);
+    if (target.data != NULL && source.data != NULL) memcpy(target.data, source.data, source.size);
+}
+
+Status trainer_save_gradients(Trainer *trainer, int64_t step, const char *path, Error *error)
+{
+    static const char *const inputs[] = {"image", "labels", "answers", "arrived"};
+    SizedPlan wanted = {.rows = trainer->current->rows, .remote = trainer->current->remote, .gradients_only = true};
+    SizedPlan *sized;
+    RETURN_IF_ERROR(sized_plan(trainer, wanted, &sized, error));
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        copy_input(sized->plan, trainer->current->plan, inputs[i]);
+    set_random(trainer, sized->plan, step);
+    RETURN_IF_ERROR(plan_run(sized->plan, error));
+    NamedTensor tensors[MAX_PARAMETERS];
+    size_t count = 0;
+    for (int i = 0; i < variables_count(trainer->variables) && count < MAX_PARAMETERS; i++) {
+        const char *name = variables_name(trainer->variables, i);
+        Tensor gradient = plan_output(sized->plan, name);
+        if (gradient.data != NULL) tensors[count++] = (NamedTensor){name, gradient};
+    }
+    return safetensors_write(path, tensors, count, NULL, 0, error);
+}
