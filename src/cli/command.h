@@ -34,5 +34,11 @@ const Command *command_find(const char *name);
  * you mean 'train'?". Returns EXIT_USAGE. */
 int command_unknown_word(Output *output, const char *what, const char *word, const char *const *expected, size_t count);
 
+extern const Command command_run;
+extern const Command command_train;
+extern const Command command_eval;
+extern const Command command_serve;
+extern const Command command_call;
+extern const Command command_bench;
 extern const Command command_help;
 extern const Command command_key;

@@ -4,6 +4,12 @@
 #include <string.h>
 
 const Command *const commands[] = {
+    &command_run,
+    &command_train,
+    &command_eval,
+    &command_serve,
+    &command_call,
+    &command_bench,
     &command_key,
     &command_help,
 };

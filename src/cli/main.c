@@ -1,6 +1,5 @@
 /* The program: finds the command, reads its options, runs it, and ends with its status. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "cli/command.h"
@@ -8,15 +7,6 @@
 #include "cli/signals.h"
 
 extern char **environ;
-
-/* oneDNN brings OpenMP, whose threads spin while they wait unless this variable is set before the program starts:
- * spinning teams starve each other. Sets it and starts the program again, once. When that fails, it is merely slower.
- */
-static void start_with_passive_openmp(char **argv)
-{
-    if (getenv("OMP_WAIT_POLICY")) return;
-    if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);
-}
 
 static int print_usage(void)
 {
@@ -76,7 +66,6 @@ int main(int argc, char **argv)
     Output output;
     int exit_status;
 
-    start_with_passive_openmp(argv);
     if (argc < 2) return print_usage();
     bool is_option = argv[1][0] == '-'; /* "neuron --help" and "neuron --version" are calls of help */
     const Command *command = is_option ? &command_help : command_find(argv[1]);

@@ -6,10 +6,10 @@
 
 /* One row an operation: name, inputs (least, most), outputs, view, shape rule, gradient rule, FLOPs. */
 static const Operation operations[OPERATION_COUNT] = {
-    [OP_AFFINE] = {"affine", 1, 1, 1, false, infer_like_input, gradient_affine, flops_elementwise},
+    [OP_AFFINE] = {"affine", 1, 1, 1, false, infer_real_like_input, gradient_affine, flops_elementwise},
     [OP_ADD] = {"add", 2, 2, 1, false, infer_add, gradient_add, flops_elementwise},
     [OP_ADD_SCALED] = {"add_scaled", 3, 3, 1, false, infer_add_scaled, gradient_add_scaled, flops_elementwise},
-    [OP_RELU] = {"relu", 1, 1, 1, false, infer_like_input, gradient_relu, flops_elementwise},
+    [OP_RELU] = {"relu", 1, 1, 1, false, infer_real_like_input, gradient_relu, flops_elementwise},
     [OP_RELU_GRAD] = {"relu_grad", 2, 2, 1, false, infer_relu_grad, NULL, flops_elementwise},
     [OP_DROPOUT] = {"dropout", 2, 2, 1, false, infer_dropout, gradient_dropout, flops_elementwise},
     [OP_RESHAPE] = {"reshape", 1, 1, 1, true, infer_reshape, gradient_reshape, NULL},
@@ -131,6 +131,14 @@ bool rule_real(Graph *graph, const Node *node, int input)
     const ValueInfo *info = rule_input(graph, node, input);
     return info->dtype == DTYPE_F32 || info->dtype == DTYPE_F64 ||
            rule_fail(graph, node, "dtype of '%s' is %s, expected f32 or f64", info->name, dtype_name(info->dtype));
+}
+
+bool rule_alike(Graph *graph, const Node *node, int count)
+{
+    if (!rule_real(graph, node, 0)) return false;
+    for (int i = 1; i < count; i++)
+        if (rule_has(node, i) && !rule_dtype(graph, node, i, rule_input(graph, node, 0)->dtype)) return false;
+    return true;
 }
 
 bool rule_scalar(Graph *graph, const Node *node, int input)

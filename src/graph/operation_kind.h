@@ -1,3 +1,4 @@
+/* clang-format off: a table */
 /* The operations, and what each computes. Shapes are row-major; N batch, C channels; real numbers are F32 or F64.
  *
  * affine                x -> scale x + shift
@@ -33,6 +34,7 @@
  * squares clip_factor           norm -> scale min(1, max_norm / norm), and 0 when the norm is not finite sgd w, v, g,
  * lr (scalar) -> w', v': v' = momentum v + (g + weight_decay w), w' = w - lr v' (nesterov: w' = w - lr (g +
  * weight_decay w + momentum v')) */
+/* clang-format on */
 #pragma once
 
 typedef enum OperationKind {

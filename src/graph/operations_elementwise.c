@@ -9,6 +9,11 @@ bool infer_like_input(Graph *graph, const Node *node, OutputRule *outputs)
     return true;
 }
 
+bool infer_real_like_input(Graph *graph, const Node *node, OutputRule *outputs)
+{
+    return rule_real(graph, node, 0) && infer_like_input(graph, node, outputs);
+}
+
 bool infer_add(Graph *graph, const Node *node, OutputRule *outputs)
 {
     return rule_real(graph, node, 0) && rule_same(graph, node, 0, 1) && infer_like_input(graph, node, outputs);

@@ -86,6 +86,7 @@ void gradient_slice(Graph *graph, const Node *node, const Value *dy, const bool 
 /* g [N, M], v [M, N, D] */
 bool infer_weighted_sum(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 2)) return false;
     if (!rule_rank(graph, node, 0, 2) || !rule_rank(graph, node, 1, 3)) return false;
     const ValueInfo *weights = rule_input(graph, node, 0), *values = rule_input(graph, node, 1);
     char a[SHAPE_TEXT_SIZE], b[SHAPE_TEXT_SIZE];
@@ -99,6 +100,7 @@ bool infer_weighted_sum(Graph *graph, const Node *node, OutputRule *outputs)
 
 bool infer_weighted_sum_grad_weights(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 2)) return false;
     if (!rule_rank(graph, node, 0, 2) || !rule_rank(graph, node, 1, 3)) return false;
     Shape values = rule_shape(graph, node, 1);
     outputs[0] = (OutputRule){rule_input(graph, node, 1)->dtype, shape_of(values.dims[1], values.dims[0])};
@@ -107,6 +109,7 @@ bool infer_weighted_sum_grad_weights(Graph *graph, const Node *node, OutputRule 
 
 bool infer_weighted_sum_grad_values(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 2)) return false;
     if (!rule_rank(graph, node, 0, 2) || !rule_rank(graph, node, 1, 2)) return false;
     Shape dy = rule_shape(graph, node, 0), weights = rule_shape(graph, node, 1);
     outputs[0] = (OutputRule){rule_input(graph, node, 0)->dtype, shape_of(weights.dims[1], dy.dims[0], dy.dims[1])};

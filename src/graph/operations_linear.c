@@ -5,7 +5,8 @@
 /* x [N, I], w [O, I], b [O] */
 bool infer_linear(Graph *graph, const Node *node, OutputRule *outputs)
 {
-    if (!rule_real(graph, node, 0) || !rule_rank(graph, node, 0, 2) || !rule_rank(graph, node, 1, 2)) return false;
+    if (!rule_alike(graph, node, 3)) return false;
+    if (!rule_rank(graph, node, 0, 2) || !rule_rank(graph, node, 1, 2)) return false;
     const ValueInfo *x = rule_input(graph, node, 0), *w = rule_input(graph, node, 1);
     char a[SHAPE_TEXT_SIZE], b[SHAPE_TEXT_SIZE];
     if (x->dtype != w->dtype || x->shape.dims[1] != w->shape.dims[1])
@@ -24,6 +25,7 @@ bool infer_linear(Graph *graph, const Node *node, OutputRule *outputs)
 /* dy [N, O], w [O, I] -> [N, I] */
 bool infer_linear_grad_input(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 2)) return false;
     if (!rule_rank(graph, node, 0, 2) || !rule_rank(graph, node, 1, 2)) return false;
     Shape dy = rule_shape(graph, node, 0), w = rule_shape(graph, node, 1);
     if (dy.dims[1] != w.dims[0])
@@ -36,6 +38,7 @@ bool infer_linear_grad_input(Graph *graph, const Node *node, OutputRule *outputs
 /* dy [N, O], x [N, I] -> dw [O, I], db [O] */
 bool infer_linear_grad_parameters(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 2)) return false;
     if (!rule_rank(graph, node, 0, 2) || !rule_rank(graph, node, 1, 2)) return false;
     Shape dy = rule_shape(graph, node, 0), x = rule_shape(graph, node, 1);
     DType dtype = rule_input(graph, node, 0)->dtype;

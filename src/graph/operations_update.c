@@ -18,7 +18,9 @@ bool infer_clip_factor(Graph *graph, const Node *node, OutputRule *outputs)
 /* w, v, g, lr */
 bool infer_sgd(Graph *graph, const Node *node, OutputRule *outputs)
 {
-    if (!rule_same(graph, node, 0, 1) || !rule_same(graph, node, 0, 2) || !rule_scalar(graph, node, 3)) return false;
+    if (!rule_alike(graph, node, 4) || !rule_same(graph, node, 0, 1) || !rule_same(graph, node, 0, 2) ||
+        !rule_scalar(graph, node, 3))
+        return false;
     const ValueInfo *w = rule_input(graph, node, 0);
     outputs[0] = outputs[1] = (OutputRule){w->dtype, w->shape};
     return true;

@@ -69,6 +69,7 @@ void gradient_max_pool2d(Graph *graph, const Node *node, const Value *dy, const 
 /* x [N, C, H, W], w [O, C / groups, KH, KW], b [O] */
 bool infer_conv2d(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 3)) return false;
     if (!image_of(graph, node, 0) || !rule_rank(graph, node, 1, 4)) return false;
     const ValueInfo *x = rule_input(graph, node, 0), *w = rule_input(graph, node, 1);
     int64_t groups = node->attributes.conv2d.groups;
@@ -108,6 +109,7 @@ bool infer_conv2d_pool(Graph *graph, const Node *node, OutputRule *outputs)
 /* dy [N, O, OH, OW], w [O, C / groups, KH, KW] -> [N, C, rows, columns] */
 bool infer_conv2d_grad_input(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 2)) return false;
     if (!image_of(graph, node, 0) || !rule_rank(graph, node, 1, 4)) return false;
     Shape dy = rule_shape(graph, node, 0), w = rule_shape(graph, node, 1);
     outputs[0] = (OutputRule){rule_input(graph, node, 0)->dtype,
@@ -119,6 +121,7 @@ bool infer_conv2d_grad_input(Graph *graph, const Node *node, OutputRule *outputs
 /* dy [N, O, OH, OW], x [N, C, H, W] -> dw [O, C / groups, KH, KW], db [O] */
 bool infer_conv2d_grad_parameters(Graph *graph, const Node *node, OutputRule *outputs)
 {
+    if (!rule_alike(graph, node, 2)) return false;
     if (!image_of(graph, node, 0) || !image_of(graph, node, 1)) return false;
     Shape dy = rule_shape(graph, node, 0), x = rule_shape(graph, node, 1);
     DType dtype = rule_input(graph, node, 0)->dtype;

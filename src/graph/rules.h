@@ -8,6 +8,8 @@ bool rule_rank(Graph *graph, const Node *node, int input, int rank);
 bool rule_same(Graph *graph, const Node *node, int a, int b); /* same dtype and shape */
 bool rule_dtype(Graph *graph, const Node *node, int input, DType dtype);
 bool rule_real(Graph *graph, const Node *node, int input); /* F32 or F64 */
+/* Inputs 0 .. count - 1 (those that are there) are all F32 or all F64. */
+bool rule_alike(Graph *graph, const Node *node, int count);
 bool rule_scalar(Graph *graph, const Node *node, int input);
 /* The node refused: "<layer> (<operation>): <sentence>". Returns false. */
 bool rule_fail(Graph *graph, const Node *node, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -30,7 +32,8 @@ typedef void GradientRule(Graph *graph, const Node *node, const Value *output_gr
 typedef double FlopsRule(const Graph *graph, const Node *node);
 
 /* operations_elementwise.c */
-InferRule infer_like_input, infer_add, infer_add_scaled, infer_relu_grad, infer_dropout, infer_reshape;
+InferRule infer_like_input, infer_real_like_input, infer_add, infer_add_scaled, infer_relu_grad, infer_dropout,
+    infer_reshape;
 GradientRule gradient_affine, gradient_add, gradient_add_scaled, gradient_relu, gradient_dropout, gradient_reshape;
 FlopsRule flops_elementwise;
 

@@ -308,28 +308,39 @@ static bool reads(const Compiler *compiler, const Draft *draft, int slot)
 
 /* Whether draft `d` makes `value` as output i of an operation that may write over its input i, which is the state, and
  * is the last to read it. */
-static bool updates_in_place(Compiler *compiler, Value state, Value value, int d)
+static bool updates_in_place(Compiler *compiler, int slot, Value value, int d)
 {
     const Draft *draft = &compiler->drafts[d];
     if (draft->kind != DRAFT_NODE || !cpu_operation(draft->node->operation)->in_place) return false;
-    int output = graph_value(compiler->graph, value)->output, slot = *known(compiler, state, LAYOUT_PLAIN);
+    int output = graph_value(compiler->graph, value)->output;
     if (!value_is(draft->node->outputs[output], value) || draft->inputs[output] != slot) return false;
     for (int later = d + 1; later < compiler->draft_count; later++)
         if (reads(compiler, &compiler->drafts[later], slot)) return false;
     return true;
 }
 
-static Status assign_state(Compiler *compiler, Value state, Value value, Error *error)
+static Status assign_state(Compiler *compiler, int to, Value value, Error *error)
 {
-    int to = *known(compiler, state, LAYOUT_PLAIN), from;
+    int from;
     for (int d = compiler->draft_count - 1; d >= 0; d--)
-        if (updates_in_place(compiler, state, value, d)) {
+        if (updates_in_place(compiler, to, value, d)) {
             compiler->slots[*known(compiler, value, LAYOUT_PLAIN)].parent = to;
             return STATUS_OK;
         }
     RETURN_IF_ERROR(require(compiler, NULL, value, LAYOUT_PLAIN, &from, error));
     RETURN_IF_ERROR(add_move(compiler, DRAFT_COPY, NULL, from, to, 1, 0, error));
     return STATUS_OK;
+}
+
+/* A state that another state is to become: taken aside before any state changes. */
+static Status save_old_value(Compiler *compiler, Value value, Error *error)
+{
+    int *slot = known(compiler, value, LAYOUT_PLAIN);
+    if (graph_value(compiler->graph, value)->kind != VALUE_STATE || compiler->slots[*slot].external == NULL)
+        return STATUS_OK;
+    int copy = add_slot(compiler, value, LAYOUT_PLAIN), from = *slot;
+    *slot = copy;
+    return add_move(compiler, DRAFT_COPY, NULL, from, copy, 1, 0, error);
 }
 
 /* Outputs are plain, dense and stay: a copy where the value is a view, or a state that the run will change. */
@@ -347,6 +358,22 @@ static Status draft_output(Compiler *compiler, Value value, Error *error)
     RETURN_IF_ERROR(add_move(compiler, DRAFT_COPY, NULL, slot, copy, 1, 0, error));
     compiler->slots[copy].fixed = true;
     *known(compiler, value, LAYOUT_PLAIN) = copy;
+    return STATUS_OK;
+}
+
+/* Only a state's own slot has external memory; what stands for its old value may be a copy by now. */
+static Status assign_states(Compiler *compiler, Error *error)
+{
+    const Graph *graph = compiler->graph;
+    for (int i = 0; i < graph_value_count(graph); i++) {
+        Value assigned = graph_value(graph, (Value){i})->assigned;
+        if (value_exists(assigned)) RETURN_IF_ERROR(save_old_value(compiler, assigned, error));
+    }
+    for (int slot = 0; slot < compiler->slot_count; slot++) {
+        if (compiler->slots[slot].external == NULL) continue;
+        Value assigned = graph_value(graph, compiler->slots[slot].value)->assigned;
+        if (value_exists(assigned)) RETURN_IF_ERROR(assign_state(compiler, slot, assigned, error));
+    }
     return STATUS_OK;
 }
 
@@ -408,10 +435,7 @@ Status compile_drafts(Compiler *compiler, Error *error)
         RETURN_IF_ERROR(draft_any(compiler, graph_node(graph, n), error));
     for (int i = 0; i < graph_output_count(graph); i++)
         RETURN_IF_ERROR(draft_output(compiler, graph_output_at(graph, i), error));
-    for (int i = 0; i < graph_value_count(graph); i++) {
-        Value assigned = graph_value(graph, (Value){i})->assigned;
-        if (value_exists(assigned)) RETURN_IF_ERROR(assign_state(compiler, (Value){i}, assigned, error));
-    }
+    RETURN_IF_ERROR(assign_states(compiler, error));
     for (int d = 0; d < compiler->draft_count; d++)
         if (compiler->drafts[d].kind == DRAFT_NODE && compiler->drafts[d].node->operation == OP_CONCAT)
             place_concat(compiler, &compiler->drafts[d]);

@@ -48,8 +48,8 @@ typedef struct SimdConv {
 typedef struct SimdConvForward {
     const float *x, *weight;
     const float *bias; /* [OC] or NULL */
-    const float
-        *mask; /* lanes [blocks][OC][L]: a factor a channel and image (channel dropout), or NULL; lanes kernel only */
+    /* Lanes [blocks][OC][L], a factor a channel and image (channel dropout), or NULL; lanes kernel only. */
+    const float *mask;
     float *y;
     uint8_t *index; /* lanes, shape of y, or NULL; lanes kernel with pool only */
     bool pool, relu;
@@ -171,8 +171,8 @@ typedef struct SimdKernels {
     /* --- rows of classes ----------------------------------------------------------------------------------------
      * Units: rows of `classes` floats, dense. y may be x. exp is within 2 units in the last place. */
     void (*softmax)(const float *x, int64_t classes, float *y, int64_t begin, int64_t end);
-    /* probabilities = softmax(logits); returns the sum over the range of log(sum exp) - logit[label]. losses (or NULL)
-     * gets each row's. A row whose label isn't in 0..classes-1 counts 0. */
+    /* probabilities = softmax(logits); returns the partial sum over the range of log(sum exp) - logit[label]. losses
+     * (or NULL) gets each row's. A row whose label isn't in 0..classes-1 counts 0. */
     double (*cross_entropy)(const float *logits, const int64_t *labels, int64_t classes, float *probabilities,
                             float *losses, int64_t begin, int64_t end);
     /* d = (probabilities - onehot(label)) * scale; rows without a valid label give 0. d may be probabilities. */

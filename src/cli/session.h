@@ -1,0 +1,41 @@
+/* What run, train, eval and serve have in common: options made into data, a backend, and the configuration of learning;
+ * and the reports of a learner. */
+#pragma once
+
+#include "cli/options.h"
+#include "neuron/learn.h"
+#include "observe/output.h"
+#include "observe/progress.h"
+
+/* --device auto is the CPU in a build without another. */
+const char *session_device(const Options *options);
+
+/* Opens the backend for learning (`threads` of --threads) and says what computes. */
+Status session_backend(const Options *options, int64_t threads, Output *output, Backend **out, Error *error);
+
+const Soma *session_soma(const Options *options);
+
+/* Everything that learning needs, owned by the session. `config` is the text of config.json. */
+typedef struct Session {
+    Backend *backend;
+    Dataset train, test;
+    char *config;
+    Dendrite *dendrite;
+    LearnOptions learn;
+    Learner *learner;
+    /* reports */
+    const Options *options;
+    Output *output;
+    Progress progress;
+    Evaluation last[2]; /* local, remote; samples 0: not evaluated */
+    int64_t peer_gradients, steps_answered, steps;
+    double started, learning_seconds;
+} Session;
+
+/* Opens the learner of --soma with the options' data, schedule and run folder. `peers` NULL: alone. Zero-initialise;
+ * session_close in any case. */
+Status session_open(Session *session, const Options *options, const Peer *peers, size_t peer_count,
+                    const char *neuron_key, Output *output, Error *error);
+/* Learns until done or told to stop, saves, and reports the end. */
+Status session_learn(Session *session, Error *error);
+void session_close(Session *session);
