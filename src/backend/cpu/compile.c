@@ -332,12 +332,12 @@ static Status assign_state(Compiler *compiler, int to, Value value, Error *error
     return STATUS_OK;
 }
 
-/* A state that another state is to become: taken aside before any state changes. */
+/* What a state is to become, where that looks into a state's memory: taken aside before any state changes. */
 static Status save_old_value(Compiler *compiler, Value value, Error *error)
 {
+    int64_t offset, stride;
     int *slot = known(compiler, value, LAYOUT_PLAIN);
-    if (graph_value(compiler->graph, value)->kind != VALUE_STATE || compiler->slots[*slot].external == NULL)
-        return STATUS_OK;
+    if (*slot < 0 || compiler->slots[slot_root(compiler, *slot, &offset, &stride)].external == NULL) return STATUS_OK;
     int copy = add_slot(compiler, value, LAYOUT_PLAIN), from = *slot;
     *slot = copy;
     return add_move(compiler, DRAFT_COPY, NULL, from, copy, 1, 0, error);
