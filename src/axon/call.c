@@ -28,7 +28,7 @@ static void release(ServerCall *call)
     grpc_slice_unref(call->sentence);
     if (call->response) grpc_byte_buffer_destroy(call->response);
     if (call->request) grpc_byte_buffer_destroy(call->request);
-    grpc_metadata_array_destroy(&call->metadata);
+    rpc_metadata_destroy(&call->metadata);
     grpc_call_details_destroy(&call->details);
     if (call->call) grpc_call_unref(call->call);
     free(call);

@@ -3,8 +3,6 @@
 #include <grpc/support/log.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "base/log.h"
 
@@ -49,6 +47,8 @@ Status rpc_thread_start(pthread_t *out, void *(*run)(void *), void *argument, co
 #ifdef NEURON_TSAN
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
 #endif
 
 void rpc_memory_release(void *memory)
@@ -66,6 +66,17 @@ void rpc_memory_acquire(void *memory)
     __tsan_acquire(memory);
 #else
     (void)memory;
+#endif
+}
+
+void rpc_metadata_destroy(grpc_metadata_array *metadata)
+{
+#ifdef NEURON_TSAN
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+    grpc_metadata_array_destroy(metadata);
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+#else
+    grpc_metadata_array_destroy(metadata);
 #endif
 }
 

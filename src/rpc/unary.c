@@ -66,8 +66,8 @@ void unary_clear(UnaryCall *call)
 {
     if (call->request) grpc_byte_buffer_destroy(call->request);
     if (call->response) grpc_byte_buffer_destroy(call->response);
-    grpc_metadata_array_destroy(&call->initial);
-    grpc_metadata_array_destroy(&call->trailing);
+    rpc_metadata_destroy(&call->initial);
+    rpc_metadata_destroy(&call->trailing);
     grpc_slice_unref(call->details);
     if (call->call) grpc_call_unref(call->call);
     call->request = call->response = NULL;

@@ -14,6 +14,7 @@ enum { MAX_PARAMETERS = 512, NAME_SIZE = 192 };
 typedef struct SizedPlan {
     int64_t rows;
     bool remote, peer_gradients, gradients_only;
+    bool peers_only; /* an update without a batch */
     Plan *plan;
     struct SizedPlan *next;
 } SizedPlan;
@@ -87,6 +88,24 @@ static void join_peer_gradients(Graph *g, const Value *parameters, int count, Va
     }
 }
 
+/* The parameters are those that the trainer has already; their bounds say nothing here. */
+static void declare_peer_step(Graph *g, const Trainer *trainer)
+{
+    const TrainerOptions *o = &trainer->options;
+    Value targets[MAX_PARAMETERS], gradients[MAX_PARAMETERS];
+    int count = 0;
+    for (int i = 0; i < variables_count(trainer->variables) && count < MAX_PARAMETERS; i++) {
+        if (!variables_trainable(trainer->variables, i)) continue;
+        Shape shape = variables_shape(trainer->variables, i);
+        targets[count] = graph_parameter(g, variables_name(trainer->variables, i), shape, 0);
+        gradients[count++] = VALUE_NONE;
+    }
+    join_peer_gradients(g, targets, count, gradients, o->peer_gradient_scale);
+    Value lr = graph_input(g, "lr", graph_real(g), shape_scalar());
+    for (int i = 0; i < count; i++)
+        sgd(g, targets[i], gradients[i], lr, o->sgd);
+}
+
 static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *sized)
 {
     const TrainerOptions *o = &trainer->options;
@@ -129,7 +148,10 @@ static Status compile_step(Trainer *trainer, SizedPlan *sized, Error *error)
 {
     Graph *g = graph_create(DTYPE_F32, true);
     if (g == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a graph");
-    declare_step(g, trainer, sized);
+    if (sized->peers_only)
+        declare_peer_step(g, trainer);
+    else
+        declare_step(g, trainer, sized);
     Status status = graph_check(g, error);
     if (status == STATUS_OK) status = variables_declare(trainer->variables, g, trainer->options.seed, error);
     PlanOptions options = {.rewrites = REWRITE_ALL};
@@ -143,7 +165,7 @@ static Status sized_plan(Trainer *trainer, SizedPlan wanted, SizedPlan **out, Er
 {
     for (SizedPlan *p = trainer->plans; p != NULL; p = p->next)
         if (p->rows == wanted.rows && p->remote == wanted.remote && p->peer_gradients == wanted.peer_gradients &&
-            p->gradients_only == wanted.gradients_only) {
+            p->gradients_only == wanted.gradients_only && p->peers_only == wanted.peers_only) {
             *out = p;
             return STATUS_OK;
         }
@@ -230,6 +252,17 @@ Status trainer_add_peer_gradients(Trainer *trainer, Variables *from, Error *erro
     }
     if (status != STATUS_OK) trainer->peer_gradients_wait = waited;
     return status;
+}
+
+Status trainer_step_peers(Trainer *trainer, double lr, Error *error)
+{
+    SizedPlan *sized;
+    if (!trainer->peer_gradients_wait) return STATUS_OK;
+    RETURN_IF_ERROR(sized_plan(trainer, (SizedPlan){.peers_only = true}, &sized, error));
+    *(float *)plan_input(sized->plan, "lr").data = (float)lr;
+    RETURN_IF_ERROR(plan_run(sized->plan, error));
+    trainer->peer_gradients_wait = false;
+    return STATUS_OK;
 }
 
 static void copy_input(Plan *to, Plan *from, const char *name)

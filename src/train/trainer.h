@@ -55,6 +55,10 @@ Status trainer_step(Trainer *trainer, int64_t step, double lr, TrainerLosses *ou
  * and is zeroed. */
 Status trainer_add_peer_gradients(Trainer *trainer, Variables *from, Error *error);
 
+/* One update from the peers' gradients alone, without a batch of one's own: they are clipped and scaled as in
+ * trainer_step, and then forgotten. Does nothing when none wait. */
+Status trainer_step_peers(Trainer *trainer, double lr, Error *error);
+
 /* The gradients of the loss for the filled batch, without an update: written as safetensors under the parameters'
  * names. */
 Status trainer_save_gradients(Trainer *trainer, int64_t step, const char *path, Error *error);

@@ -75,7 +75,7 @@ static void free_call(RawCall *call)
     if (call->request) grpc_byte_buffer_destroy(call->request);
     if (call->answer) grpc_byte_buffer_destroy(call->answer);
     grpc_slice_unref(call->sentence);
-    grpc_metadata_array_destroy(&call->metadata);
+    rpc_metadata_destroy(&call->metadata);
     grpc_call_details_destroy(&call->details);
     if (call->call) grpc_call_unref(call->call);
     free(call);

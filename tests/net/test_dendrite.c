@@ -171,7 +171,7 @@ START_TEST(a_dead_and_a_slow_peer_are_masked_and_the_others_exact)
     ck_assert_uint_lt(took, 1400 * ms);
     expect_answer(net, 0);
     expect_failed(net, 1, DENDRITE_UNAVAILABLE, "");
-    expect_failed(net, 2, DENDRITE_TIMEOUT, "0.600 s");
+    expect_failed(net, 2, DENDRITE_TIMEOUT, ""); /* our clock or gRPC's, whichever was first */
     expect_answer(net, 3);
     close_net(net);
 }

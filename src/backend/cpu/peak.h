@@ -8,8 +8,8 @@
 #include "base/team.h"
 
 /* Floating-point operations a second in f32: fused multiply-adds on registers, two operations each, with the widest
- * vectors this processor has (on one without fused multiply-add: a multiplication and an addition). The best of several
- * short runs; takes about a tenth of a second. */
+ * vectors this processor has (on one without fused multiply-add: a multiplication and an addition). The best of many
+ * short runs; takes a quarter of a second. */
 double peak_flops(Team *team);
 
 /* Bytes a second that the team moves in a working set of `bytes` (half of it read from, half written to): the larger of
