@@ -15,7 +15,7 @@ import time
 
 STEPS = 1500
 COMMON = ["--soma", "mnist", "--batch", "64", "--steps", str(STEPS), "--lr", "0.02", "--threads", "1",
-          "--eval-every", "500", "--log-every", "10", "--json"]
+          "--eval-every", "500", "--save-every", "500", "--log-every", "10", "--json"]
 POOR = ["--train-range", "50000:60000", "--labelled", "300"]
 
 

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS = 4000 }; /* about 20 us on the machines at hand: longer than a barrier, shorter than a time slice */
+enum { SPINS = 2000 }; /* some 20 to 50 us: longer than a step of a plan mostly is, shorter than a time slice */
 
 typedef struct Member {
     Team *team;
@@ -25,13 +25,22 @@ typedef struct Signal {
     atomic_uint sleepers;
 } Signal;
 
+/* What members are to run. The number tells a member whether it has had this one. */
+typedef struct Job {
+    TeamBody *body; /* NULL: nothing */
+    void *context;
+    bool in_step;
+    unsigned number;
+} Job;
+
 struct Team {
-    Signal start;                     /* counts runs */
+    Signal start;                     /* the number of the newest job */
     Signal barrier;                   /* counts barriers passed */
     _Alignas(64) atomic_uint arrived; /* at the present barrier */
-    TeamBody *body;
-    void *context;
-    atomic_bool stopping;
+    pthread_mutex_t lock;             /* guards job and stopping */
+    Job job;
+    bool stopping;
+    atomic_int inside; /* members that run an offered body; raised under the lock */
     int members, started;
     Member *threads;
 };
@@ -43,6 +52,14 @@ static inline void relax(void)
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+}
+
+void team_wait_turn(unsigned turns)
+{
+    if (turns < SPINS)
+        relax();
+    else
+        sched_yield();
 }
 
 static void signal_wait(Signal *signal, unsigned old)
@@ -76,16 +93,41 @@ void team_barrier(Team *team)
     }
 }
 
+/* Takes the present job; false: the team ends. */
+static bool take_job(Team *team, Job *job)
+{
+    pthread_mutex_lock(&team->lock);
+    bool go_on = !team->stopping;
+    *job = team->job;
+    if (job->body != NULL && !job->in_step) atomic_fetch_add(&team->inside, 1);
+    pthread_mutex_unlock(&team->lock);
+    return go_on;
+}
+
 static void *member_main(void *argument)
 {
     Member *self = argument;
     Team *team = self->team;
-    for (unsigned run = 0;; run++) {
-        signal_wait(&team->start, run);
-        if (atomic_load(&team->stopping)) return NULL;
-        team->body(team->context, self->index, team->members);
-        team_barrier(team);
+    Job job = {.number = 0};
+    for (;;) {
+        signal_wait(&team->start, job.number);
+        unsigned had = job.number;
+        if (!take_job(team, &job)) return NULL;
+        if (job.body != NULL && job.number != had) job.body(job.context, self->index, team->members);
+        if (job.body == NULL) continue;
+        if (!job.in_step)
+            atomic_fetch_sub(&team->inside, 1);
+        else if (job.number != had)
+            team_barrier(team);
     }
+}
+
+static void set_job(Team *team, TeamBody *body, void *context, bool in_step)
+{
+    pthread_mutex_lock(&team->lock);
+    team->job = (Job){body, context, in_step, team->job.number + 1};
+    pthread_mutex_unlock(&team->lock);
+    signal_raise(&team->start);
 }
 
 Status team_create(int members, Team **out, Error *error)
@@ -98,6 +140,7 @@ Status team_create(int members, Team **out, Error *error)
         return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a team of %d threads", members);
     }
     *team = (Team){.members = members, .started = 1, .threads = threads};
+    pthread_mutex_init(&team->lock, NULL);
     for (int i = 1; i < members; i++) {
         threads[i] = (Member){.team = team, .index = i};
         int failure = pthread_create(&threads[i].thread, NULL, member_main, &threads[i]);
@@ -115,10 +158,13 @@ Status team_create(int members, Team **out, Error *error)
 void team_destroy(Team *team)
 {
     if (team == NULL) return;
-    atomic_store(&team->stopping, true);
+    pthread_mutex_lock(&team->lock);
+    team->stopping = true;
+    pthread_mutex_unlock(&team->lock);
     signal_raise(&team->start);
     for (int i = 1; i < team->started; i++)
         pthread_join(team->threads[i].thread, NULL);
+    pthread_mutex_destroy(&team->lock);
     free(team->threads);
     free(team);
 }
@@ -130,13 +176,24 @@ int team_members(const Team *team)
 
 void team_run(Team *team, TeamBody *body, void *context)
 {
-    if (team->members > 1) {
-        team->body = body;
-        team->context = context;
-        signal_raise(&team->start);
-    }
+    if (team->members > 1) set_job(team, body, context, true);
     body(context, 0, team->members);
     team_barrier(team);
+}
+
+void team_offer(Team *team, TeamBody *body, void *context)
+{
+    if (team->members > 1) set_job(team, body, context, false);
+}
+
+void team_withdraw(Team *team)
+{
+    if (team->members == 1) return;
+    pthread_mutex_lock(&team->lock);
+    if (!team->job.in_step) team->job.body = NULL;
+    pthread_mutex_unlock(&team->lock);
+    for (unsigned turns = 0; atomic_load(&team->inside) > 0; turns++)
+        team_wait_turn(turns);
 }
 
 int team_available_cores(void)

@@ -37,7 +37,8 @@ static Status load(Evaluating *e, bool remote, Error *error)
     const Options *o = e->options;
     Status status = checkpoint_load_model(o->load, e->variables, remote || o->strict, error);
     if (status != STATUS_OK && remote)
-        return error_prefix(error, "can't evaluate the remote path with %zu peers", e->peer_count);
+        return error_prefix(error, "can't evaluate the remote path with %zu peer%s", e->peer_count,
+                            e->peer_count == 1 ? "" : "s");
     return status;
 }
 
@@ -79,7 +80,7 @@ static Status nobody_answered(const Evaluating *e, Error *error)
 {
     Error why = {0};
     dendrite_last_failure(e->dendrite, 0, &why);
-    return error_set(error, STATUS_UNAVAILABLE, "none of the %zu peers answered; %s: %s", e->peer_count,
+    return error_set(error, STATUS_UNAVAILABLE, "no peer answered (%zu asked); %s: %s", e->peer_count,
                      e->peers[0].address, why.message);
 }
 

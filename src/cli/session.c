@@ -196,7 +196,7 @@ Status session_open(Session *session, const Options *o, const Peer *peers, size_
 
 Status session_learn(Session *session, Error *error)
 {
-    session->progress = progress_make(session->output, clock_monotonic(), 0);
+    session->progress = progress_make(session->output, clock_monotonic(), learner_step(session->learner));
     uint64_t started = clock_now(clock_monotonic());
     Status status = learner_run(session->learner, error);
     session->learning_seconds = clock_seconds(clock_now(clock_monotonic()) - started);

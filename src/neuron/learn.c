@@ -164,6 +164,11 @@ bool learner_done(const Learner *learner)
     return learner->step >= learner->steps;
 }
 
+int64_t learner_step(const Learner *learner)
+{
+    return learner->step;
+}
+
 /* --- batches --- */
 
 /* Fills a batch and asks the peers about it. */

@@ -63,6 +63,7 @@ void learner_serve(Learner *learner, SomaServer *server);
 /* Runs to the end, or until stop() (then: saves, and returns STATUS_OK with learner_done false). */
 Status learner_run(Learner *learner, Error *error);
 bool learner_done(const Learner *learner);
+int64_t learner_step(const Learner *learner); /* steps done, those before a resume included */
 
 /* Evaluates the local path, or with `remote` the path through the peers' answers, on the test images. */
 Status learner_evaluate(Learner *learner, bool remote, Evaluation *out, Error *error);

@@ -180,23 +180,37 @@ static Status write_generation(const char *generation, const Variables *variable
     return sync_folder(generation, error);
 }
 
+/* The names that people know, as links through `current`. What isn't such a link is somebody's file: left alone. */
+static Status link_files(const char *folder, Error *error)
+{
+    for (size_t i = 0; i < sizeof file_names / sizeof *file_names; i++) {
+        char path[CHECKPOINT_PATH_SIZE], target[64];
+        struct stat info;
+        snprintf(target, sizeof target, "current/%s", file_names[i]);
+        RETURN_IF_ERROR(file_join(path, sizeof path, folder, file_names[i], error));
+        if (lstat(path, &info) != 0)
+            RETURN_IF_ERROR(replace_link(folder, file_names[i], target, error));
+        else if (!S_ISLNK(info.st_mode))
+            return error_set(error, STATUS_ALREADY_EXISTS, "%s is a file of its own, expected a run folder's link",
+                             path);
+    }
+    return STATUS_OK;
+}
+
+/* Moving `current` is the one moment that counts: before it the links beside it lead to the old generation (or
+ * nowhere), after it to the new one. */
 Status checkpoint_save(const char *folder, const Variables *variables, const CheckpointValues *values,
                        const char *config, Error *error)
 {
-    char name[64], generation[CHECKPOINT_PATH_SIZE], target[64];
+    char name[64], generation[CHECKPOINT_PATH_SIZE];
     long before = current_generation(folder);
     RETURN_IF_ERROR(file_make_directories(folder, error));
     remove_others(folder, before);
     snprintf(name, sizeof name, "%s%ld", generation_prefix, before + 1);
     RETURN_IF_ERROR(file_join(generation, sizeof generation, folder, name, error));
     Status status = write_generation(generation, variables, values, config, error);
+    if (status == STATUS_OK) status = link_files(folder, error);
     if (status == STATUS_OK) status = replace_link(folder, "current", name, error);
-    for (size_t i = 0; status == STATUS_OK && i < sizeof file_names / sizeof *file_names; i++) {
-        char path[CHECKPOINT_PATH_SIZE];
-        snprintf(target, sizeof target, "current/%s", file_names[i]);
-        status = file_join(path, sizeof path, folder, file_names[i], error);
-        if (status == STATUS_OK && access(path, F_OK) != 0) status = replace_link(folder, file_names[i], target, error);
-    }
     if (status == STATUS_OK) status = sync_folder(folder, error);
     remove_others(folder, current_generation(folder));
     return status;

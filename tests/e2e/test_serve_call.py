@@ -73,11 +73,6 @@ class Answers(unittest.TestCase):
         self.assertEqual(large.shape, [2, 1, 512])
         self.assertLess(largest_difference(large.values, usual.values), 1e-5)
 
-    def test_of_doubles(self):
-        image = some_images(1, 1, 1, 28, 28)
-        double, _ = call(self.peer, Tensor(image.shape, image.values, "F64"))
-        self.assertEqual(double.values, call(self.peer, image)[0].values)
-
     def test_under_the_synapse_key(self):
         image, key = some_images(1, 1, 1, 28, 28), self.server.one("ready")["synapse_key"]
         self.assertEqual(call(f"{self.peer}/{key}", image)[0].values, call(self.peer, image)[0].values)
@@ -91,7 +86,7 @@ class Answers(unittest.TestCase):
         self.assertEqual(slopes.shape, image.shape)
         steepness = math.sqrt(dot(slopes.values, slopes.values))
         self.assertGreater(steepness, 1e-3)
-        rng, step = random.Random(7), 5e-3
+        rng, step = random.Random(7), 2e-3
         steepest = [x / steepness for x in slopes.values]
         length = math.sqrt(len(steepest))
         for direction in (steepest, [s + rng.gauss(0, 1) / length for s in steepest]):
@@ -100,7 +95,7 @@ class Answers(unittest.TestCase):
                 moved = [x + sign * step * d for x, d in zip(image.values, direction)]
                 values.append(dot(call(self.peer, Tensor(image.shape, moved))[0].values, gradient.values))
             measured, expected = (values[0] - values[1]) / (2 * step), dot(slopes.values, direction)
-            self.assertLess(abs(measured - expected), 0.02 * steepness, (measured, expected))
+            self.assertLess(abs(measured - expected), 0.01 * steepness, (measured, expected))
 
     def test_backward_is_the_gradient_of_forward(self):
         self.check_gradient(1, 28)
@@ -149,7 +144,7 @@ class Refusals(unittest.TestCase):
         self.refused("INVALID_ARGUMENT", ["0"], Tensor([0, 1, 1, 28, 28], []))
 
     def test_images_of_integers(self):
-        self.refused("INVALID_ARGUMENT", ["INT64"], Tensor([1, 1, 1, 28, 28], [1] * 784, "I64"))
+        self.refused("INVALID_ARGUMENT", ["i64", "f32"], Tensor([1, 1, 1, 28, 28], [1] * 784, "I64"))
 
     def test_other_modalities(self):
         self.refused("INVALID_ARGUMENT", ["takes images", "tensor"], some_images(1, 1, 784), modality="tensor")

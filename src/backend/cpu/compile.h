@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/cpu/cpu.h"
+#include "base/tasks.h"
 
 /* A (value, layout) pair, or a dense copy of one. */
 typedef struct Slot {
@@ -59,13 +60,18 @@ typedef struct CpuPlan {
     Team *team;
     Step *steps; /* the constant ones first */
     int constant_count, step_count;
+    int constant_tasks; /* shares of the constant steps */
     unsigned char *arena;
     size_t arena_bytes;
     View *views; /* all steps' inputs */
     const Graph *graph;
     Tensor *values; /* by value: inputs and outputs of the graph in plain memory */
     bool profile;
-    uint64_t *marks; /* profile: clock at each step of the present run */
+    uint64_t *marks;     /* profile: clock at each step of the present run */
+    struct PlannedTask { /* a share of a step, in the order of steps */
+        int step, share;
+    } * tasks;
+    TaskList *constant_list, *list; /* the steps of a refresh, and of a run */
 } CpuPlan;
 
 /* Memory, steps, barriers. */

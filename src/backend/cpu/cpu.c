@@ -115,16 +115,83 @@ static const char *cpu_describe(const void *context)
     return ((const CpuContext *)context)->description;
 }
 
+/* --- shares as tasks --- */
+
+static void run_share(const CpuPlan *plan, int task)
+{
+    const Step *step = &plan->steps[plan->tasks[task].step];
+    step->run(step, plan->tasks[task].share);
+}
+
+static void run_task(void *context, int task)
+{
+    const CpuPlan *plan = context;
+    run_share(plan, plan->constant_tasks + task);
+}
+
+static void run_constant_task(void *context, int task)
+{
+    run_share(context, task);
+}
+
+static void mark_step(void *context, int group)
+{
+    CpuPlan *plan = context;
+    plan->marks[plan->constant_count + group] = clock_now(clock_monotonic());
+}
+
+/* The shares of steps [begin, end), those between two barriers as one group. Small steps of a group prefer different
+ * members. With a profile every step is a group of its own. */
+static Status list_tasks(CpuPlan *plan, int begin, int end, struct PlannedTask *planned, TaskRun *run, TaskMark *mark,
+                         TaskList **out, Error *error)
+{
+    int count = 0, group = -1, next = 0, threads = team_members(plan->team), total = 0;
+    for (int s = begin; s < end; s++)
+        total += plan->steps[s].shares;
+    Task *tasks = calloc((size_t)total + 1, sizeof *tasks);
+    if (tasks == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %d tasks", total);
+    for (int s = begin; s < end; s++) {
+        if (s == begin || plan->steps[s].barrier || plan->profile) group++, next = 0;
+        for (int share = 0; share < plan->steps[s].shares; share++) {
+            planned[count] = (struct PlannedTask){s, share};
+            tasks[count++] = (Task){group, next++ % threads};
+        }
+    }
+    Status status = task_list_create(plan->team, tasks, count, run, mark, plan, out, error);
+    free(tasks);
+    return status;
+}
+
+static Status make_lists(CpuPlan *plan, Error *error)
+{
+    int all = 0;
+    for (int s = 0; s < plan->step_count; s++) {
+        all += plan->steps[s].shares;
+        if (s < plan->constant_count) plan->constant_tasks = all;
+    }
+    plan->tasks = calloc((size_t)all + 1, sizeof *plan->tasks);
+    plan->marks = calloc((size_t)plan->step_count + 1, sizeof *plan->marks);
+    if (plan->tasks == NULL || plan->marks == NULL)
+        return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %d tasks", all);
+    RETURN_IF_ERROR(
+        list_tasks(plan, 0, plan->constant_count, plan->tasks, run_constant_task, NULL, &plan->constant_list, error));
+    return list_tasks(plan, plan->constant_count, plan->step_count, plan->tasks + plan->constant_tasks, run_task,
+                      plan->profile ? mark_step : NULL, &plan->list, error);
+}
+
 static void cpu_destroy(void *opaque)
 {
     CpuPlan *plan = opaque;
     if (plan == NULL) return;
+    task_list_destroy(plan->constant_list);
+    task_list_destroy(plan->list);
     for (int s = 0; s < plan->step_count; s++)
         if (plan->steps[s].destroy != NULL && plan->steps[s].own != NULL) plan->steps[s].destroy(&plan->steps[s]);
     free(plan->steps);
     free(plan->views);
     free(plan->values);
     free(plan->marks);
+    free(plan->tasks);
     free(plan->arena);
     free(plan);
 }
@@ -149,10 +216,7 @@ static Status cpu_compile(void *context, const Graph *graph, Variables *variable
     Status status = compile_drafts(&compiler, error);
     if (status == STATUS_OK) status = place_steps(&compiler, plan, cpu->memory_limit, error);
     compiler_free(&compiler);
-    if (status == STATUS_OK) {
-        plan->marks = calloc((size_t)plan->step_count + 1, sizeof(uint64_t));
-        if (plan->marks == NULL) status = error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a profile");
-    }
+    if (status == STATUS_OK) status = make_lists(plan, error);
     if (status == STATUS_OK && options->frozen) status = cpu_refresh(plan, error);
     if (status == STATUS_OK)
         *out = plan;
@@ -170,36 +234,6 @@ static Tensor cpu_output(void *opaque, int index)
 {
     CpuPlan *plan = opaque;
     return plan->values[graph_output_at(plan->graph, index).id];
-}
-
-/* Runs steps [begin, end) as one member of the team. */
-static void run_steps(CpuPlan *plan, int begin, int end, int member)
-{
-    int threads = team_members(plan->team), first = 0;
-    for (int s = begin; s < end; s++) {
-        Step *step = &plan->steps[s];
-        if (step->barrier || plan->profile) team_barrier(plan->team), first = 0;
-        if (plan->profile && member == 0) plan->marks[s] = clock_now(clock_monotonic());
-        /* Small steps that don't wait for each other go to different members. */
-        int share = member - first;
-        if (share < 0) share += threads;
-        if (share < step->shares) step->run(step, share);
-        first = (first + step->shares) % threads;
-    }
-}
-
-static void run_body(void *context, int member, int members)
-{
-    (void)members;
-    CpuPlan *plan = context;
-    run_steps(plan, plan->constant_count, plan->step_count, member);
-}
-
-static void refresh_body(void *context, int member, int members)
-{
-    (void)members;
-    CpuPlan *plan = context;
-    run_steps(plan, 0, plan->constant_count, member);
 }
 
 static void add_profile(CpuPlan *plan)
@@ -232,7 +266,7 @@ static Status cpu_run(void *opaque, Error *error)
     CpuPlan *plan = opaque;
     RETURN_IF_ERROR(check_labels(plan, error));
     onednn_use_one_thread(); /* whoever calls is member 0 */
-    team_run(plan->team, run_body, plan);
+    task_list_run(plan->list);
     if (plan->profile) add_profile(plan);
     return STATUS_OK;
 }
@@ -242,7 +276,7 @@ static Status cpu_refresh(void *opaque, Error *error)
     (void)error;
     CpuPlan *plan = opaque;
     onednn_use_one_thread();
-    team_run(plan->team, refresh_body, plan);
+    task_list_run(plan->constant_list);
     for (int s = 0; s < plan->step_count; s++)
         if (plan->steps[s].refresh != NULL) plan->steps[s].refresh(&plan->steps[s]);
     return STATUS_OK;

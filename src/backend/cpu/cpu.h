@@ -1,8 +1,9 @@
 /* The cpu backend from inside: how a graph becomes a list of steps over one arena.
  *
- * A plan runs on a team of threads (base/team.h) in step: each step is cut into shares, one a thread, and a barrier
- * stands only where a step needs what another thread's share wrote. oneDNN runs single-threaded inside a share, so
- * there is no OpenMP team that could fight with another process for the cores.
+ * A plan runs on a team of threads: each step is cut into shares, which are tasks (base/tasks.h), and steps wait for
+ * each other only where one touches what another writes. oneDNN runs single-threaded inside a share, so there is no
+ * OpenMP team that could fight with another process for the cores. How a step is cut depends on the number of threads
+ * alone, so results don't depend on who runs a share.
  *
  * Layouts. A value lives in one or both of: PLAIN, row-major as the graph says, dimension 0 possibly wider than dense
  * (a view into a concatenation); LANES, simd.h's layout for convolutions with few channels, where as many images as a
