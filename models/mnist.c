@@ -54,7 +54,8 @@ static SomaValues declare(Graph *g, const SomaConfig *c)
     v.input = graph_input(g, "image", DTYPE_F32, shape_of(c->batch, 1, c->rows, c->columns));
     Value x = transform(g, v.input, c->dropout);
     Value context = local_context(g, c->distill_detach ? detach(g, x) : x);
-    v.local_hidden = hidden(g, x, detach(g, context));
+    /* The local loss doesn't train the context, but the gradient that a caller asks for goes all the way. */
+    v.local_hidden = hidden(g, x, c->answering ? context : detach(g, context));
     if (c->answering) return v;
 
     v.labels = graph_input(g, "labels", DTYPE_I32, shape_of(c->batch));

@@ -291,6 +291,14 @@ Status options_parse(Options *out, CommandSet command, int argc, char *const *ar
     return status;
 }
 
+/* What is wrong with a file that the program wrote isn't the user's mistake. */
+static Status damaged_run_folder(Error *error)
+{
+    error_prefix(error, "damaged run folder");
+    if (error) error->status = STATUS_DATA_LOSS;
+    return STATUS_DATA_LOSS;
+}
+
 Status options_read_run_folder(Options *options, Error *error)
 {
     char path[4096];
@@ -302,7 +310,7 @@ Status options_read_run_folder(Options *options, Error *error)
     RETURN_IF_ERROR(file_join(path, sizeof path, folder, "config.json", error));
     if (!file_exists(path)) return STATUS_OK; /* no run folder, or an empty one: what reads the weights will tell */
     Status status = load_json_file(path, &json, error);
-    if (status == STATUS_INVALID_ARGUMENT) return error_prefix(error, "damaged run folder"), STATUS_DATA_LOSS;
+    if (status == STATUS_INVALID_ARGUMENT) return damaged_run_folder(error);
     if (status != STATUS_OK) return status;
     if (!json_is_string(json_object_get(json, "neuron")))
         status = !options->resume ? STATUS_OK
@@ -311,5 +319,5 @@ Status options_read_run_folder(Options *options, Error *error)
     else
         status = options_from_json(options, json, path, options->resume, error);
     json_decref(json);
-    return status == STATUS_INVALID_ARGUMENT ? STATUS_DATA_LOSS : status;
+    return status == STATUS_INVALID_ARGUMENT ? damaged_run_folder(error) : status;
 }

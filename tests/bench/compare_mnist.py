@@ -13,8 +13,9 @@ Runtime runs the graph that PyTorch exports, and the same graph after the linear
 activation were multiplied out ("folded", which `neuron` can do when serving). The best peer counts.
 
 How. Rounds alternate: `neuron bench step` once (it checks its results before it times them), then a short burst of every
-peer; a figure is the median over the rounds of each burst's median. A machine that does something else at the same time
-makes ratios meaningless. Exit status 1: a ratio is below the one required.
+peer; a figure is the median over the rounds of each burst's median. The ratio of the least times ever seen stands beside it:
+on a machine that does something else at the same time only that one means anything. Exit status 1: a ratio of medians is below
+the one required.
 """
 import argparse
 import gzip
@@ -28,10 +29,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")
 LR, MOMENTUM, BATCH, EPOCHS, GOAL = 0.02, 0.9, 64, 10, 0.985
+PATIENCE = 0.4  # seconds that a burst may take
 GAP = 0.05  # seconds between two bursts: ONNX Runtime's threads spin for a while after a run
 
 
@@ -172,15 +175,15 @@ def inference_peers(batch, folder, arguments):
 
 
 def burst(function, count):
-    """The median of `count` calls after two for warmth, in milliseconds."""
+    """Median and minimum of `count` calls after two for warmth, in milliseconds; fewer calls where they don't fit in PATIENCE."""
     time.sleep(GAP)
     function(), function()
-    times = []
-    for _ in range(count):
+    times, end = [], time.perf_counter() + PATIENCE
+    while len(times) < count and time.perf_counter() < end:
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
+    return 1e3 * statistics.median(times), 1e3 * min(times)
 
 
 # --- speed ---
@@ -192,11 +195,16 @@ def our_round(arguments):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode != 0:
         sys.exit(f"compare_mnist: neuron bench failed: {done.stderr or done.stdout}")
-    return {(e["what"], e["batch"]): e["median_ms"] for e in events}
+    return {(e["what"], e["batch"]): (e["median_ms"], e["min_ms"]) for e in events}
+
+
+def summary(rounds):
+    """Of the rounds' (median, least): the median of the medians, the least of all."""
+    return statistics.median(median for median, _ in rounds), min(least for _, least in rounds)
 
 
 def measure_speed(arguments):
-    """{(what, batch): median ms} of ours, {(what, batch): {peer: median ms}} of the peers."""
+    """{(what, batch): (median, least)} of ours in ms, {(what, batch): {peer: (median, least)}} of the peers."""
     import torch
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -216,40 +224,41 @@ def measure_speed(arguments):
         ours, peers = {}, {case: {name: [] for name in functions} for case, (functions, _) in cases.items()}
         for round_number in range(arguments.rounds):
             print(f"\rround {round_number + 1} of {arguments.rounds}", end="", file=sys.stderr, flush=True)
-            for case, milliseconds in our_round(arguments).items():
-                ours.setdefault(case, []).append(milliseconds)
+            for case, times in our_round(arguments).items():
+                ours.setdefault(case, []).append(times)
             for case, (functions, count) in cases.items():
                 for name, function in functions.items():
                     peers[case][name].append(burst(function, count))
         print(file=sys.stderr)
-    return ({case: statistics.median(times) for case, times in ours.items()},
-            {case: {name: statistics.median(times) for name, times in named.items()} for case, named in peers.items()})
+    return ({case: summary(rounds) for case, rounds in ours.items()},
+            {case: {name: summary(rounds) for name, rounds in named.items()} for case, named in peers.items()})
 
 
 def compare_speed(arguments):
     ours, peers = measure_speed(arguments)
     folded_graph = "ONNX Runtime, folded graph"
 
-    def best(case, names=None):
-        usable = {n: t for n, t in peers[case].items() if (n in names if names else n != folded_graph)}
-        name = min(usable, key=usable.get)
-        return name, usable[name]
+    def best(case):
+        usable = {name: times for name, times in peers[case].items() if name != folded_graph}
+        return min(usable, key=usable.get)
 
     required = [
         ("train_step", BATCH, best(("train_step", BATCH)), 2.5),
         ("inference", BATCH, best(("inference", BATCH)), 1.4),
         ("inference", 1, best(("inference", 1)), 1.1),
-        ("inference_folded", BATCH, best(("inference", BATCH), ["ONNX Runtime"]), 2.0),
-        ("inference_folded", 1, best(("inference", 1), ["ONNX Runtime"]), 1.5),
-        ("inference_folded", BATCH, best(("inference", BATCH), [folded_graph]), 1.0),
-        ("inference_folded", 1, best(("inference", 1), [folded_graph]), 1.0)]
-    print(f"\nmedians in ms, {arguments.threads} threads, {arguments.rounds} rounds")
+        ("inference_folded", BATCH, "ONNX Runtime", 2.0),
+        ("inference_folded", 1, "ONNX Runtime", 1.5),
+        ("inference_folded", BATCH, folded_graph, 1.0),
+        ("inference_folded", 1, folded_graph, 1.0)]
+    print(f"\nmedians (minima) in ms, {arguments.threads} threads, {arguments.rounds} rounds")
     for case, named in peers.items():
-        figures = ", ".join(f"{name} {milliseconds:.4f}" for name, milliseconds in named.items())
-        print(f"  {case[0]}, batch {case[1]}: {figures}")
-    rows = [{"what": what, "batch": batch, "ours_ms": ours[what, batch], "peer": peer, "peer_ms": milliseconds,
-             "ratio": milliseconds / ours[what, batch], "required": ratio, "met": milliseconds / ours[what, batch] >= ratio}
-            for what, batch, (peer, milliseconds), ratio in required]
+        print(f"  {case[0]}, batch {case[1]}: " + ", ".join(f"{name} {m:.4f} ({least:.4f})" for name, (m, least) in named.items()))
+    rows = []
+    for what, batch, peer, ratio in required:
+        median, least = ours[what, batch]
+        peer_median, peer_least = peers[what.removesuffix("_folded"), batch][peer]
+        rows.append({"what": what, "batch": batch, "ours_ms": median, "peer": peer, "peer_ms": peer_median, "ratio": peer_median / median,
+                     "ratio_of_minima": peer_least / least, "required": ratio, "met": peer_median / median >= ratio})
     return print_rows(rows, {"peers_ms": [{"what": c[0], "batch": c[1], **named} for c, named in peers.items()]}, arguments)
 
 
@@ -353,8 +362,9 @@ def compare_time_to_accuracy(arguments):
     medians = {name: statistics.median(seconds for seconds, _ in times) for name, times in runs.items()}
     peer = min((name for name in medians if name != "ours"), key=medians.get)
     ratio = medians[peer] / medians["ours"]
+    least = {name: min(seconds for seconds, _ in times) for name, times in runs.items()}
     row = {"what": "time_to_98.5", "batch": BATCH, "ours_ms": 1e3 * medians["ours"], "peer": peer, "peer_ms": 1e3 * medians[peer],
-           "ratio": ratio, "required": 3.0, "met": ratio >= 3.0}
+           "ratio": ratio, "ratio_of_minima": least[peer] / least["ours"], "required": 3.0, "met": ratio >= 3.0}
     return print_rows([row], {"runs": runs}, arguments)
 
 
@@ -363,10 +373,10 @@ def compare_time_to_accuracy(arguments):
 def print_rows(rows, more, arguments):
     import onnxruntime
     import torch
-    print(f"{'what':<18}{'batch':>6}{'ours ms':>12}{'peer ms':>12}{'ratio':>8}{'required':>10}  peer")
+    print(f"{'what':<18}{'batch':>6}{'ours ms':>12}{'peer ms':>12}{'ratio':>8}{'of minima':>11}{'required':>10}  peer")
     for row in rows:
-        print(f"{row['what']:<18}{row['batch']:>6}{row['ours_ms']:>12.4f}{row['peer_ms']:>12.4f}{row['ratio']:>8.2f}{row['required']:>10.1f}"
-              f"  {row['peer']}{'' if row['met'] else '  BELOW'}")
+        print(f"{row['what']:<18}{row['batch']:>6}{row['ours_ms']:>12.4f}{row['peer_ms']:>12.4f}{row['ratio']:>8.2f}"
+              f"{row['ratio_of_minima']:>11.2f}{row['required']:>10.1f}  {row['peer']}{'' if row['met'] else '  BELOW'}")
     record = {"threads": arguments.threads, "torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "results": rows, **more}
     print(json.dumps(record))
     if arguments.json:
@@ -383,6 +393,7 @@ def main():
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         sys.exit(f"compare_mnist: {arguments.venv} lacks {', '.join(missing)}")
+    warnings.simplefilter("ignore")  # PyTorch announces the end of what its older exporter and TorchScript do
     sys.exit(compare_time_to_accuracy(arguments) if arguments.time_to_accuracy else compare_speed(arguments))
 
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 NEURON = os.environ.get("NEURON", "")
 if not os.access(NEURON, os.X_OK):

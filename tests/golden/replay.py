@@ -13,7 +13,7 @@ def train(neuron, data, weights, lr, steps, device="cpu", threads=1, gradients=N
     """The losses of the steps. With `gradients`, those of step 1 are saved in that file."""
     command = [neuron, "train", "--data", data, "--load", weights, "--shuffle", "none", "--dropout", "0"]
     command += ["--schedule", "constant", "--lr", str(lr), "--momentum", str(MOMENTUM), "--batch", str(BATCH)]
-    command += ["--steps", str(steps), "--eval-every", "-1", "--log-every", "1", "--json"]
+    command += ["--steps", str(steps), "--log-every", "1", "--json"]
     command += ["--device", device, "--threads", str(threads)]
     if gradients:
         command += ["--gradients", gradients]

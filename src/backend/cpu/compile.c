@@ -29,15 +29,17 @@ static int64_t dense_stride(Shape shape)
 
 int slot_root(const Compiler *compiler, int slot, int64_t *offset, int64_t *stride)
 {
+    int root = slot,
+        rows = slot; /* rows: the outermost slot whose rows are this one's; a view of other rows is dense */
     bool keeps_rows = true;
-    int root = slot;
     *offset = 0;
     while (compiler->slots[root].parent >= 0) {
         *offset += compiler->slots[root].offset;
         keeps_rows = keeps_rows && compiler->slots[root].keeps_rows;
         root = compiler->slots[root].parent;
+        if (keeps_rows) rows = root;
     }
-    *stride = dense_stride(slot_shape(compiler, keeps_rows ? root : slot));
+    *stride = dense_stride(slot_shape(compiler, rows));
     return root;
 }
 
@@ -379,6 +381,17 @@ static Status assign_states(Compiler *compiler, Error *error)
 
 /* --- concatenations that move no bytes --- */
 
+/* Whether `view` looks into `slot` with other rows, at any distance. */
+static bool rearranges(const Compiler *compiler, int view, int slot)
+{
+    bool keeps_rows = true;
+    while (view >= 0 && view != slot) {
+        keeps_rows = keeps_rows && compiler->slots[view].keeps_rows;
+        view = compiler->slots[view].parent;
+    }
+    return view == slot && !keeps_rows;
+}
+
 /* Whether the memory of `slot` may become columns of a wider matrix: its own, whole, read and written only by steps
  * that take strided rows. */
 static bool may_be_strided(const Compiler *compiler, int slot)
@@ -388,7 +401,7 @@ static bool may_be_strided(const Compiler *compiler, int slot)
         slot_dtype(compiler, slot) != DTYPE_F32)
         return false;
     for (int i = 0; i < compiler->slot_count; i++)
-        if (compiler->slots[i].parent == slot && !compiler->slots[i].keeps_rows) return false;
+        if (rearranges(compiler, i, slot)) return false;
     for (int d = 0; d < compiler->draft_count; d++) {
         const Draft *draft = &compiler->drafts[d];
         LayoutRule rule = draft->kind == DRAFT_NODE ? cpu_operation(draft->node->operation)->layout : LAYOUT_RULE_PLAIN;

@@ -25,17 +25,20 @@ static void copy_rows(const View *to, int64_t to_start, int64_t to_stride, const
         memcpy(target + r * to_stride * element, source + r * from_stride * element, (size_t)(count * element));
 }
 
+/* Parts and whole may be views whose rows (dimension 0) are strided, whatever the axis. */
 static void run_concat(const Step *step, int share)
 {
     (void)share;
     const View *y = &step->outputs[0];
     int axis = step->attributes.axis.axis;
-    int64_t outer = outer_of(y->shape, axis), whole = view_count(y) / outer, start = 0;
+    int64_t start = 0, outer = axis > 0 ? outer_of(y->shape, axis) / view_rows(y) : 1; /* within a row */
     for (int i = 0; i < step->input_count; i++) {
         const View *part = &step->inputs[i];
-        int64_t count = view_count(part) / outer;
-        copy_rows(y, start, axis == 1 ? y->stride : whole, part, 0, axis == 1 ? part->stride : count, outer, count);
-        start += count;
+        int64_t rows = view_rows(part), count = view_columns(part) / outer;
+        if (axis == 0) copy_rows(y, start * y->stride, y->stride, part, 0, part->stride, rows, count);
+        for (int64_t r = 0; axis > 0 && r < rows; r++)
+            copy_rows(y, r * y->stride + start, view_columns(y) / outer, part, r * part->stride, count, outer, count);
+        start += axis == 0 ? rows : count;
     }
 }
 

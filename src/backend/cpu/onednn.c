@@ -1,9 +1,10 @@
 #include "backend/cpu/onednn.h"
 
-#include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "backend/cpu/onednn_versions.h"
 
 enum { MAX_ARGUMENTS = 5 };
 
@@ -36,7 +37,7 @@ const char *onednn_version_text(char *out, size_t size)
 int onednn_vector_bits(void)
 {
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    if (isa == dnnl_cpu_isa_all || (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core) return 512;
+    if (isa == 0 || (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core) return 512;
     return (isa & dnnl_cpu_isa_avx2) == dnnl_cpu_isa_avx2 ? 256 : 128;
 }
 
@@ -69,7 +70,7 @@ static dnnl_status_t attributes_create(bool relu, dnnl_primitive_attr_t *out)
     if (result == dnnl_success) result = dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user);
     if (relu && result == dnnl_success) {
         result = dnnl_post_ops_create(&operations);
-        if (result == dnnl_success) result = dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_relu, 0, 0);
+        if (result == dnnl_success) result = relu_after(operations);
         if (result == dnnl_success) result = dnnl_primitive_attr_set_post_ops(*out, operations);
         dnnl_post_ops_destroy(operations);
     }
@@ -79,7 +80,7 @@ static dnnl_status_t attributes_create(bool relu, dnnl_primitive_attr_t *out)
 static dnnl_status_t argument(OneDnnCall *call, dnnl_primitive_desc_t descriptor, int name, dnnl_memory_t *memory,
                               void *handle)
 {
-    const dnnl_memory_desc_t *layout = dnnl_primitive_desc_query_md(descriptor, dnnl_query_exec_arg_md, name);
+    LayoutView layout = dnnl_primitive_desc_query_md(descriptor, dnnl_query_exec_arg_md, name);
     if (layout == NULL || dnnl_memory_desc_get_size(layout) == 0) return dnnl_success;
     dnnl_status_t result = dnnl_memory_create(memory, layout, call->engine, handle);
     if (result == dnnl_success) call->arguments[call->argument_count++] = (dnnl_exec_arg_t){name, *memory};
@@ -92,7 +93,7 @@ static dnnl_status_t finish(OneDnnCall *call, dnnl_primitive_desc_t descriptor, 
     const char *implementation = "";
     dnnl_primitive_desc_query(descriptor, dnnl_query_impl_info_str, 0, &implementation);
     snprintf(call->implementation, sizeof call->implementation, "%s", implementation);
-    const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(descriptor, dnnl_query_scratchpad_md, 0);
+    LayoutView scratch = dnnl_primitive_desc_query_md(descriptor, dnnl_query_scratchpad_md, 0);
     call->scratch_bytes = scratch != NULL ? dnnl_memory_desc_get_size(scratch) : 0;
     dnnl_status_t result = dnnl_primitive_create(&call->primitive, descriptor);
     dnnl_memory_t *memories[4] = {&call->a, &call->b, &call->bias, &call->c};
@@ -105,9 +106,9 @@ static dnnl_status_t finish(OneDnnCall *call, dnnl_primitive_desc_t descriptor, 
 }
 
 /* A reorder from plain b to what the primitive wants, into memory that the call owns. */
-static dnnl_status_t make_pack(OneDnnCall *call, const dnnl_memory_desc_t *plain)
+static dnnl_status_t make_pack(OneDnnCall *call, LayoutView plain)
 {
-    const dnnl_memory_desc_t *packed;
+    LayoutView packed;
     dnnl_primitive_desc_t reorder = NULL;
     dnnl_status_t result = dnnl_memory_get_memory_desc(call->b, &packed);
     if (result == dnnl_success)
@@ -118,36 +119,30 @@ static dnnl_status_t make_pack(OneDnnCall *call, const dnnl_memory_desc_t *plain
     return result;
 }
 
-static dnnl_status_t strided(dnnl_memory_desc_t *out, int64_t rows, int64_t columns, int64_t row, int64_t column)
-{
-    dnnl_dims_t dims = {rows, columns}, strides = {row, column};
-    return dnnl_memory_desc_init_by_strides(out, 2, dims, dnnl_f32, strides);
-}
-
 Status onednn_matmul_create(const OneDnnMatmul *matmul, OneDnnCall **out, Error *error)
 {
     OneDnnCall *call = NULL;
     RETURN_IF_ERROR(call_create(&call, error));
-    dnnl_memory_desc_t a, b, plain, bias, c;
-    dnnl_matmul_desc_t operation;
+    Layout a = {0}, b = {0}, plain = {0}, bias = {0}, c = {0};
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_primitive_desc_t descriptor = NULL;
-    dnnl_dims_t b_dims = {matmul->k, matmul->n};
-    dnnl_status_t result = strided(&a, matmul->m, matmul->k, matmul->a_row, matmul->a_column);
-    if (result == dnnl_success) result = strided(&plain, matmul->k, matmul->n, matmul->b_row, matmul->b_column);
-    if (result == dnnl_success) result = strided(&c, matmul->m, matmul->n, matmul->c_row, 1);
-    if (result == dnnl_success) result = strided(&bias, 1, matmul->n, matmul->n, 1);
-    b = plain;
-    if (matmul->packed && result == dnnl_success)
-        result = dnnl_memory_desc_init_by_tag(&b, 2, b_dims, dnnl_f32, dnnl_format_tag_any);
-    if (result == dnnl_success) result = dnnl_matmul_desc_init(&operation, &a, &b, matmul->bias ? &bias : NULL, &c);
+    const int64_t b_dims[2] = {matmul->k, matmul->n};
+    dnnl_status_t result = layout_strided(&a, matmul->m, matmul->k, matmul->a_row, matmul->a_column);
+    if (result == dnnl_success) result = layout_strided(&plain, matmul->k, matmul->n, matmul->b_row, matmul->b_column);
+    if (result == dnnl_success && matmul->packed) result = layout_tagged(&b, 2, b_dims, dnnl_format_tag_any);
+    if (result == dnnl_success) result = layout_strided(&c, matmul->m, matmul->n, matmul->c_row, 1);
+    if (result == dnnl_success) result = layout_strided(&bias, 1, matmul->n, matmul->n, 1);
     if (result == dnnl_success) result = attributes_create(matmul->relu, &attributes);
     if (result == dnnl_success)
-        result = dnnl_primitive_desc_create(&descriptor, &operation, attributes, call->engine, NULL);
+        result = matmul_descriptor(call->engine, &a, matmul->packed ? &b : &plain, matmul->bias ? &bias : NULL, &c,
+                                   attributes, &descriptor);
     const int names[4] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, matmul->bias ? DNNL_ARG_BIAS : 0, DNNL_ARG_DST};
     if (result == dnnl_success)
         result = finish(call, descriptor, names, matmul->packed ? DNNL_MEMORY_ALLOCATE : DNNL_MEMORY_NONE);
-    if (matmul->packed && result == dnnl_success) result = make_pack(call, &plain);
+    if (matmul->packed && result == dnnl_success) result = make_pack(call, layout_view(&plain));
+    Layout *layouts[] = {&a, &b, &plain, &bias, &c};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        layout_release(layouts[i]);
     dnnl_primitive_desc_destroy(descriptor);
     dnnl_primitive_attr_destroy(attributes);
     if (result != dnnl_success) {
@@ -161,55 +156,20 @@ Status onednn_matmul_create(const OneDnnMatmul *matmul, OneDnnCall **out, Error 
     return STATUS_OK;
 }
 
-typedef struct ConvolutionLayouts {
-    dnnl_memory_desc_t x, w, bias, y;
-} ConvolutionLayouts;
-
 static dnnl_status_t convolution_layouts(const OneDnnConvolution *c, ConvolutionLayouts *out)
 {
-    dnnl_dims_t x = {c->batch, c->in_channels, c->in_rows, c->in_columns};
-    dnnl_dims_t y = {c->batch, c->out_channels, c->out_rows, c->out_columns};
-    dnnl_dims_t grouped = {c->groups, c->out_channels / c->groups, c->in_channels / c->groups, c->kernel[0],
-                           c->kernel[1]};
-    dnnl_dims_t single = {c->out_channels, c->in_channels, c->kernel[0], c->kernel[1]};
-    dnnl_dims_t bias = {c->out_channels};
-    dnnl_status_t result = dnnl_memory_desc_init_by_tag(&out->x, 4, x, dnnl_f32, dnnl_nchw);
-    if (result == dnnl_success) result = dnnl_memory_desc_init_by_tag(&out->y, 4, y, dnnl_f32, dnnl_nchw);
-    if (result == dnnl_success) result = dnnl_memory_desc_init_by_tag(&out->bias, 1, bias, dnnl_f32, dnnl_a);
+    const int64_t x[] = {c->batch, c->in_channels, c->in_rows, c->in_columns};
+    const int64_t y[] = {c->batch, c->out_channels, c->out_rows, c->out_columns};
+    const int64_t grouped[] = {c->groups, c->out_channels / c->groups, c->in_channels / c->groups, c->kernel[0],
+                               c->kernel[1]};
+    const int64_t single[] = {c->out_channels, c->in_channels, c->kernel[0], c->kernel[1]};
+    const int64_t bias[] = {c->out_channels};
+    dnnl_status_t result = layout_tagged(&out->x, 4, x, dnnl_nchw);
+    if (result == dnnl_success) result = layout_tagged(&out->y, 4, y, dnnl_nchw);
+    if (result == dnnl_success) result = layout_tagged(&out->bias, 1, bias, dnnl_a);
     if (result == dnnl_success)
-        result = c->groups > 1 ? dnnl_memory_desc_init_by_tag(&out->w, 5, grouped, dnnl_f32, dnnl_goihw)
-                               : dnnl_memory_desc_init_by_tag(&out->w, 4, single, dnnl_f32, dnnl_oihw);
-    return result;
-}
-
-static dnnl_status_t convolution_descriptor(const OneDnnConvolution *c, const ConvolutionLayouts *l, OneDnnCall *call,
-                                            dnnl_primitive_desc_t *out)
-{
-    dnnl_dims_t stride = {c->stride[0], c->stride[1]}, padding = {c->padding[0], c->padding[1]};
-    dnnl_convolution_desc_t operation;
-    dnnl_primitive_attr_t attributes = NULL;
-    dnnl_primitive_desc_t forward = NULL;
-    const dnnl_memory_desc_t *bias = c->bias ? &l->bias : NULL;
-    dnnl_status_t result = attributes_create(c->relu && c->direction == ONEDNN_FORWARD, &attributes);
-    if (result == dnnl_success)
-        result = dnnl_convolution_forward_desc_init(&operation, dnnl_forward_training, dnnl_convolution_auto, &l->x,
-                                                    &l->w, bias, &l->y, stride, padding, padding);
-    if (result == dnnl_success)
-        result = dnnl_primitive_desc_create(&forward, &operation, attributes, call->engine, NULL);
-    if (c->direction == ONEDNN_FORWARD) {
-        *out = forward;
-        dnnl_primitive_attr_destroy(attributes);
-        return result;
-    }
-    if (result == dnnl_success && c->direction == ONEDNN_GRAD_INPUT)
-        result = dnnl_convolution_backward_data_desc_init(&operation, dnnl_convolution_direct, &l->x, &l->w, &l->y,
-                                                          stride, padding, padding);
-    else if (result == dnnl_success)
-        result = dnnl_convolution_backward_weights_desc_init(&operation, dnnl_convolution_direct, &l->x, &l->w, bias,
-                                                             &l->y, stride, padding, padding);
-    if (result == dnnl_success) result = dnnl_primitive_desc_create(out, &operation, attributes, call->engine, forward);
-    dnnl_primitive_desc_destroy(forward);
-    dnnl_primitive_attr_destroy(attributes);
+        result = c->groups > 1 ? layout_tagged(&out->w, 5, grouped, dnnl_goihw)
+                               : layout_tagged(&out->w, 4, single, dnnl_oihw);
     return result;
 }
 
@@ -222,12 +182,21 @@ Status onednn_convolution_create(const OneDnnConvolution *convolution, OneDnnCal
     };
     OneDnnCall *call = NULL;
     RETURN_IF_ERROR(call_create(&call, error));
-    ConvolutionLayouts layouts;
+    ConvolutionLayouts layouts = {0};
+    dnnl_primitive_attr_t attributes = NULL;
     dnnl_primitive_desc_t descriptor = NULL;
+    bool relu = convolution->relu && convolution->direction == ONEDNN_FORWARD;
     dnnl_status_t result = convolution_layouts(convolution, &layouts);
-    if (result == dnnl_success) result = convolution_descriptor(convolution, &layouts, call, &descriptor);
+    if (result == dnnl_success) result = attributes_create(relu, &attributes);
+    if (result == dnnl_success)
+        result = convolution_descriptor(call->engine, convolution, &layouts, attributes, &descriptor);
     if (result == dnnl_success) result = finish(call, descriptor, names[convolution->direction], DNNL_MEMORY_NONE);
+    layout_release(&layouts.x);
+    layout_release(&layouts.w);
+    layout_release(&layouts.bias);
+    layout_release(&layouts.y);
     dnnl_primitive_desc_destroy(descriptor);
+    dnnl_primitive_attr_destroy(attributes);
     if (result != dnnl_success) {
         onednn_destroy(call);
         char what[128];
