@@ -291,8 +291,8 @@ static Status measure_machine(Bench *bench, Error *error)
     event_real(&event, "gflops", 1e-9 * bench->flops);
     event_real(&event, "memory_gbps", 1e-9 * bandwidth);
     output_event(bench->output, &event);
-    output_line(bench->output, "peak with %d threads: %.0f GFLOP/s in f32, memory %.1f GB/s", team_members(bench->team),
-                1e-9 * bench->flops, 1e-9 * bandwidth);
+    output_line(bench->output, "peak with --threads %d: %.0f GFLOP/s in f32, memory %.1f GB/s",
+                team_members(bench->team), 1e-9 * bench->flops, 1e-9 * bandwidth);
     return STATUS_OK;
 }
 

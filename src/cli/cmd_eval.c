@@ -1,11 +1,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "cli/command.h"
 #include "cli/key_file.h"
 #include "cli/session.h"
 #include "cli/signals.h"
+#include "neuron/ask.h"
 
 typedef struct Evaluating {
     const Options *options;
@@ -24,11 +24,7 @@ static Status open_peers(Evaluating *e, Error *error)
     Identity identity;
     RETURN_IF_ERROR(peer_parse_list(o->peers, &e->peers, &e->peer_count, error));
     RETURN_IF_ERROR(key_file_open(o, &identity, error));
-    DendriteOptions dendrite = {.neuron_key = identity.text,
-                                .deadline_ns = o->deadline,
-                                .max_message_bytes = (size_t)o->max_message,
-                                .seed = (uint64_t)o->seed};
-    return dendrite_create(&dendrite, e->peers, e->peer_count, &e->dendrite, error);
+    return session_dendrite(o, e->peers, e->peer_count, identity.text, &e->dendrite, error);
 }
 
 /* The gate of the remote path belongs to a certain network: initial values in its place would mean nothing. */
@@ -57,23 +53,6 @@ static Status open_evaluation(Evaluating *e, bool remote, Output *output, Error 
                                   .fold = o->fold};
     RETURN_IF_ERROR(evaluator_create(e->backend, e->variables, &evaluator, &e->evaluator, error));
     return load(e, remote, error);
-}
-
-static size_t ask_peers(void *context, const float *images, int64_t count, float *answers, uint8_t *arrived)
-{
-    Evaluating *e = context;
-    DendriteCall *call = NULL;
-    Error error = {0};
-    Shape shape = shape_of(count, 1, 1, e->test.images.shape.dims[2], e->test.images.shape.dims[3]);
-    Tensor image = tensor_view(DTYPE_F32, shape, (void *)(uintptr_t)images);
-    memset(arrived, 0, e->peer_count);
-    if (dendrite_forward(e->dendrite, &image, MODALITY_IMAGE, &call, &error) != STATUS_OK) {
-        log_warning("can't ask the peers: %s", error.message);
-        return 0;
-    }
-    size_t came = dendrite_wait(call, answers, arrived);
-    dendrite_release(call);
-    return came;
 }
 
 static Status nobody_answered(const Evaluating *e, Error *error)
@@ -122,8 +101,10 @@ static int run(const Options *options, Output *output)
     int refused = check_usage(options, remote, output);
     if (refused) return refused;
     GOTO_IF_ERROR(open_evaluation(&e, remote, output, &error), done);
-    GOTO_IF_ERROR(
-        evaluator_run(e.evaluator, &e.test, remote, ask_peers, &e, signals_stop_requested, &evaluation, &error), done);
+    NetworkQuestion question = {e.dendrite, e.test.images.shape.dims[2], e.test.images.shape.dims[3]};
+    GOTO_IF_ERROR(evaluator_run(e.evaluator, &e.test, remote, network_ask, &question, signals_stop_requested,
+                                &evaluation, &error),
+                  done);
     if (remote && evaluation.answered == 0) GOTO_IF_ERROR(nobody_answered(&e, &error), done);
     report(options, &evaluation, remote, output);
 done:

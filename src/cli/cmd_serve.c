@@ -1,4 +1,3 @@
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "cli/command.h"
@@ -31,11 +30,7 @@ static Status open_out(ServedSoma *soma, Error *error)
     RETURN_IF_ERROR(checkpoint_lock(o->out, &soma->lock, error));
     if (checkpoint_exists(o->out))
         return error_set(error, STATUS_ALREADY_EXISTS, "%s holds a run already, expected another --out", o->out);
-    json_t *json = options_to_json(o);
-    soma->config = json != NULL ? json_dumps(json, JSON_INDENT(4)) : NULL;
-    json_decref(json);
-    if (soma->config != NULL) return STATUS_OK;
-    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for the configuration");
+    return session_config_text(o, &soma->config, error);
 }
 
 static Status open_weights(ServedSoma *soma, Error *error)

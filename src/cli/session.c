@@ -157,8 +157,8 @@ static Status learn_options(Session *session, const Options *o, size_t peers, Le
     return ranges(o, session->train.images.shape.dims[0], learn, error);
 }
 
-static Status open_dendrite(Session *session, const Options *o, const Peer *peers, size_t count, const char *neuron_key,
-                            Error *error)
+Status session_dendrite(const Options *o, const Peer *peers, size_t count, const char *neuron_key, Dendrite **out,
+                        Error *error)
 {
     if (count > MOST_PEERS)
         return error_set(error, STATUS_INVALID_ARGUMENT, "--peers names %zu peers, at most %d are possible", count,
@@ -167,10 +167,10 @@ static Status open_dendrite(Session *session, const Options *o, const Peer *peer
                                 .deadline_ns = o->deadline,
                                 .max_message_bytes = (size_t)o->max_message,
                                 .seed = (uint64_t)o->seed};
-    return count > 0 ? dendrite_create(&dendrite, peers, count, &session->dendrite, error) : STATUS_OK;
+    return dendrite_create(&dendrite, peers, count, out, error);
 }
 
-static Status config_text(const Options *o, char **out, Error *error)
+Status session_config_text(const Options *o, char **out, Error *error)
 {
     json_t *json = options_to_json(o);
     *out = json != NULL ? json_dumps(json, JSON_INDENT(4)) : NULL;
@@ -188,8 +188,8 @@ Status session_open(Session *session, const Options *o, const Peer *peers, size_
     RETURN_IF_ERROR(dataset_load_mnist(o->data, DATASET_TRAIN, &session->train, error));
     RETURN_IF_ERROR(dataset_load_mnist(o->data, DATASET_TEST, &session->test, error));
     RETURN_IF_ERROR(session_backend(o, o->threads, output, &session->backend, error));
-    RETURN_IF_ERROR(config_text(o, &session->config, error));
-    RETURN_IF_ERROR(open_dendrite(session, o, peers, peer_count, neuron_key, error));
+    RETURN_IF_ERROR(session_config_text(o, &session->config, error));
+    if (peer_count > 0) RETURN_IF_ERROR(session_dendrite(o, peers, peer_count, neuron_key, &session->dendrite, error));
     RETURN_IF_ERROR(learn_options(session, o, peer_count, &session->learn, error));
     return learner_create(&session->learn, &session->learner, error);
 }

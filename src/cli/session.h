@@ -15,6 +15,13 @@ Status session_backend(const Options *options, int64_t threads, Output *output, 
 
 const Soma *session_soma(const Options *options);
 
+/* The dendrite to --peers. */
+Status session_dendrite(const Options *options, const Peer *peers, size_t count, const char *neuron_key, Dendrite **out,
+                        Error *error);
+
+/* The text of a run folder's config.json; free with free(). */
+Status session_config_text(const Options *options, char **out, Error *error);
+
 /* Everything that learning needs, owned by the session. `config` is the text of config.json. */
 typedef struct Session {
     Backend *backend;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "neuron/ask.h"
 
 enum { EVALUATION_BATCH = 250 };
 
@@ -262,23 +262,6 @@ static Status one_step(Learner *learner, Error *error)
 
 /* --- evaluation and saving --- */
 
-static size_t ask_peers(void *context, const float *images, int64_t count, float *answers, uint8_t *arrived)
-{
-    const LearnOptions *o = &((Learner *)context)->options;
-    DendriteCall *call = NULL;
-    Error error;
-    Tensor image =
-        tensor_view(DTYPE_F32, shape_of(count, 1, 1, o->trainer.rows, o->trainer.columns), (void *)(uintptr_t)images);
-    memset(arrived, 0, (size_t)o->trainer.peers);
-    if (dendrite_forward(o->dendrite, &image, MODALITY_IMAGE, &call, &error) != STATUS_OK) {
-        log_warning("can't ask the peers: %s", error.message);
-        return 0;
-    }
-    size_t came = dendrite_wait(call, answers, arrived);
-    dendrite_release(call);
-    return came;
-}
-
 Status learner_evaluate(Learner *learner, bool remote, Evaluation *out, Error *error)
 {
     const LearnOptions *o = &learner->options;
@@ -292,7 +275,8 @@ Status learner_evaluate(Learner *learner, bool remote, Evaluation *out, Error *e
         RETURN_IF_ERROR(evaluator_create(o->backend, trainer_variables(learner->trainer), &options,
                                          &learner->evaluators[remote], error));
     }
-    return evaluator_run(learner->evaluators[remote], o->test, remote, ask_peers, learner, o->stop, out, error);
+    NetworkQuestion question = {o->dendrite, o->trainer.rows, o->trainer.columns};
+    return evaluator_run(learner->evaluators[remote], o->test, remote, network_ask, &question, o->stop, out, error);
 }
 
 static Status evaluate_paths(Learner *learner, Error *error)
