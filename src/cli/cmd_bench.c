@@ -56,9 +56,9 @@ const Command command_bench = {
         "each output written once. The peak of arithmetic is what a loop of multiply-adds on registers reaches, the\n"
         "peak of bandwidth what a loop over as much memory as the plan uses reaches, so that a plan that fits in a\n"
         "cache is held against the cache; each with the threads in use. The fraction is the larger of the two, and\n"
-        "the column 'bound' says which; a step that finds its input in a nearer cache can pass 100 %. Steps are "
-        "measured one by one with all threads waiting for each other, so\n"
-        "their sum is a little more than a whole step takes.\n",
+        "the column 'bound' says which; a step that finds its input in a nearer cache can pass 100 %. Steps are\n"
+        "measured one by one with all threads waiting for each other, so their sum is a little more than a whole\n"
+        "step takes.\n",
     .files = NULL,
     .examples = "neuron bench step --batch 1,64 --threads 2\n"
                 "neuron bench layers --batch 64\n"
