@@ -51,7 +51,7 @@ static SomaValues declare(Graph *g, const SomaConfig *c)
 {
     SomaValues v = {VALUE_NONE, VALUE_NONE, VALUE_NONE, VALUE_NONE, VALUE_NONE, VALUE_NONE,
                     VALUE_NONE, VALUE_NONE, VALUE_NONE, VALUE_NONE, VALUE_NONE, VALUE_NONE};
-    v.input = graph_input(g, "image", DTYPE_F32, shape_of(c->batch, 1, c->rows, c->columns));
+    v.input = graph_input(g, "image", graph_real(g), shape_of(c->batch, 1, c->rows, c->columns));
     Value x = transform(g, v.input, c->dropout);
     Value context = local_context(g, c->distill_detach ? detach(g, x) : x);
     /* The local loss doesn't train the context, but the gradient that a caller asks for goes all the way. */
@@ -63,7 +63,7 @@ static SomaValues declare(Graph *g, const SomaConfig *c)
     v.loss = v.local_target_loss = cross_entropy(g, v.local_target, v.labels);
     if (c->peers == 0) return v;
 
-    v.answers = graph_input(g, "answers", DTYPE_F32, shape_of(c->peers, c->batch, SOMA_NETWORK_DIM));
+    v.answers = graph_input(g, "answers", graph_real(g), shape_of(c->peers, c->batch, SOMA_NETWORK_DIM));
     v.arrived = graph_input(g, "arrived", DTYPE_U8, shape_of(c->peers));
     Value remote = remote_context(g, x, v.answers, v.arrived, c->peers);
     v.remote_target = target(g, hidden(g, x, remote));

@@ -2,6 +2,9 @@
  * counters that members share between barriers are plain ones on purpose: ThreadSanitizer then watches the barrier. */
 #include "base/team.h"
 
+#include <stdatomic.h>
+#include <stdlib.h>
+
 #include "support/suite.h"
 
 enum { MOST = 8 };
@@ -177,6 +180,70 @@ START_TEST(two_teams_do_not_mix)
 }
 END_TEST
 
+/* --- offers --- */
+
+typedef struct Help {
+    atomic_int calls[MOST];
+} Help;
+
+static void help(void *context, int member, int members)
+{
+    Help *offered = context;
+    (void)members;
+    atomic_fetch_add(&offered->calls[member], 1);
+}
+
+/* Nobody looks at what an offer's context points at once it is withdrawn: AddressSanitizer and ThreadSanitizer watch
+ * the freed memory. */
+START_TEST(a_withdrawn_offer_is_over)
+{
+    Team *team = create(4);
+    for (int round = 0; round < 500; round++) {
+        Help *offered = calloc(1, sizeof *offered);
+        team_offer(team, help, offered);
+        if (round % 2 == 0)
+            for (volatile int i = 0; i < 20000; i++) { /* let some begin */
+            }
+        team_withdraw(team);
+        ck_assert_int_eq(atomic_load(&offered->calls[0]), 0); /* the caller's part is its own */
+        for (int i = 1; i < 4; i++)
+            ck_assert_int_le(atomic_load(&offered->calls[i]), 1);
+        free(offered);
+    }
+    team_withdraw(team); /* nothing is offered: fine */
+    team_destroy(team);
+}
+END_TEST
+
+/* Who is given time comes; and a team in step works between offers. */
+START_TEST(everybody_helps_in_time)
+{
+    Team *team = create(3);
+    for (int round = 0; round < 20; round++) {
+        Help offered = {0};
+        Tally tally = {0};
+        team_offer(team, help, &offered);
+        while (atomic_load(&offered.calls[1]) + atomic_load(&offered.calls[2]) < 2)
+            team_wait_turn(100000);
+        team_withdraw(team);
+        team_run(team, count_call, &tally);
+        ck_assert_int_eq(tally.calls[0] + tally.calls[1] + tally.calls[2], 3);
+    }
+    team_destroy(team);
+}
+END_TEST
+
+START_TEST(a_team_of_one_has_no_helpers)
+{
+    Team *team = create(1);
+    Help offered = {0};
+    team_offer(team, help, &offered);
+    team_withdraw(team);
+    ck_assert_int_eq(atomic_load(&offered.calls[0]), 0);
+    team_destroy(team);
+}
+END_TEST
+
 START_TEST(there_is_at_least_one_core)
 {
     ck_assert_int_ge(team_available_cores(), 1);
@@ -184,4 +251,5 @@ START_TEST(there_is_at_least_one_core)
 END_TEST
 
 SUITE_MAIN("team", every_member_runs_each_body_once, barriers_hold, members_that_sleep_are_woken,
-           a_run_begins_and_ends_with_everybody, teams_come_and_go, two_teams_do_not_mix, there_is_at_least_one_core)
+           a_run_begins_and_ends_with_everybody, teams_come_and_go, two_teams_do_not_mix, a_withdrawn_offer_is_over,
+           everybody_helps_in_time, a_team_of_one_has_no_helpers, there_is_at_least_one_core)
