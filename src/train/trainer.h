@@ -52,7 +52,7 @@ Status trainer_step(Trainer *trainer, int64_t step, double lr, TrainerLosses *ou
 
 /* Gradients of the parameters from peers, already checked and clipped one by one, to be added to the own ones in the
  * next step (clipped to norm 1 together, scaled by peer_gradient_scale). `from` holds states named "<parameter>.peer"
- * and is zeroed. */
+ * and is zeroed. A second call before that step replaces what the first one brought. */
 Status trainer_add_peer_gradients(Trainer *trainer, Variables *from, Error *error);
 
 /* One update from the peers' gradients alone, without a batch of one's own: they are clipped and scaled as in

@@ -15,7 +15,7 @@ typedef struct Work {
     atomic_int done[MOST]; /* tasks done, by group */
     int size[MOST];        /* tasks in each group */
     atomic_int too_early;  /* tasks that began before the group before theirs was done */
-    int plain[MOST];       /* written without a lock, read by the next group: a race detector's bait */
+    unsigned plain[MOST];  /* written without a lock, read by the next group: a race detector's bait */
     atomic_int marks;
 } Work;
 
@@ -26,7 +26,7 @@ static void run_task(void *context, int task)
     if (task == work->slow) usleep(20000);
     if (group > 0 && atomic_load(&work->done[group - 1]) % work->size[group - 1] != 0)
         atomic_fetch_add(&work->too_early, 1);
-    int before = 0;
+    unsigned before = 0;
     for (int t = 0; t < work->count && group > 0; t++)
         if (work->tasks[t].group == group - 1) before += work->plain[t];
     work->plain[task] = group == 0 ? 1 : before;
@@ -72,10 +72,10 @@ static void follow(int members)
     }
     ck_assert_int_eq(atomic_load(&work->too_early), 0);
     ck_assert_int_eq(atomic_load(&work->marks), 300 * 30);
-    int product = 1; /* what the last group saw: the sizes of the groups before, multiplied (wrapping is fine) */
+    unsigned product = 1; /* what the last group saw: the sizes of the groups before, multiplied (wrapping is fine) */
     for (int group = 0; group < 29; group++)
-        product = (int)((unsigned)product * (unsigned)work->size[group]);
-    ck_assert_int_eq(work->plain[count - 1], product);
+        product *= (unsigned)work->size[group];
+    ck_assert_uint_eq(work->plain[count - 1], product);
     task_list_destroy(list);
     team_destroy(team);
     free(work);

@@ -6,7 +6,6 @@
 #include <stdatomic.h>
 
 #include "graph/ops.h"
-#include "graph/rewrite.h"
 #include "support/suite.h"
 #include "train/toy.h"
 
@@ -151,8 +150,10 @@ START_TEST(answers_are_those_of_a_plan)
 }
 END_TEST
 
-START_TEST(sequences_are_rows)
+START_TEST(sequences_are_rows_and_images_of_any_size)
 {
+    compare_forward(1, 1, 1, 1, true);
+    compare_forward(1, 1, 256, 1, true);
     compare_forward(2, 3, SIDE, 1, false);
     compare_forward(1, 5, 32, 2, true);
 }
@@ -443,13 +444,6 @@ START_TEST(requests_that_are_no_images_are_refused)
 }
 END_TEST
 
-START_TEST(images_of_one_pixel_and_of_256_are_answered)
-{
-    compare_forward(1, 1, 1, 1, true);
-    compare_forward(1, 1, 256, 1, true);
-}
-END_TEST
-
 /* --- threads --- */
 
 typedef struct Caller {
@@ -498,9 +492,9 @@ START_TEST(answering_and_learning_at_once)
 }
 END_TEST
 
-SUITE_MAIN("server", answers_are_those_of_a_plan, sequences_are_rows, long_requests_are_answered_in_pieces,
-           any_number_of_image_sizes, published_weights_switch_every_answer,
+SUITE_MAIN("server", answers_are_those_of_a_plan, sequences_are_rows_and_images_of_any_size,
+           long_requests_are_answered_in_pieces, any_number_of_image_sizes, published_weights_switch_every_answer,
            the_image_gradient_is_that_of_finite_differences, both_devices_give_the_same_gradient,
            gradients_reach_the_trainer, gradients_that_overflow_are_rejected,
            a_server_that_does_not_learn_keeps_nothing, requests_that_are_no_images_are_refused,
-           images_of_one_pixel_and_of_256_are_answered, answering_and_learning_at_once)
+           answering_and_learning_at_once)
