@@ -226,6 +226,8 @@ START_TEST(rows_do_not_see_each_other)
         if (i / 256 != 5) tensor_f32(&image)[i] = NAN;
     run(cpu.plan);
     ck_assert_mem_eq(tensor_f32(&y) + 50, before, sizeof before);
+    ck_assert_msg(isnan(tensor_f32(&y)[0]), "a NaN was lost on its way: the first row's first number is %g",
+                  (double)tensor_f32(&y)[0]);
     release(&cpu);
     graph_destroy(graph);
 }

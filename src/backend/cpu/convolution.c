@@ -151,10 +151,15 @@ typedef struct Parts {
     OneDnnCall *calls[];
 } Parts;
 
+/* The ReLU is our own, as in linear.c. */
 static void run_onednn(const Step *step, int share)
 {
     const Parts *parts = step->own;
+    const View *y = &step->outputs[0];
     onednn_run(parts->calls[share]);
+    if (parts->whole.direction != ONEDNN_FORWARD || step->attributes.conv2d.activation != ACTIVATION_RELU) return;
+    Range images = share_of(parts->whole.batch, 1, share, step->shares);
+    step->simd->relu(view_f32(y), view_f32(y), images.begin * y->stride, images.end * y->stride);
 }
 
 static void destroy_onednn(Step *step)
@@ -218,8 +223,7 @@ static OneDnnConvolution convolution_of(const Step *step, OneDnnDirection direct
                                .stride = {a->conv2d.stride[0], a->conv2d.stride[1]},
                                .padding = {a->conv2d.padding[0], a->conv2d.padding[1]},
                                .bias = direction == ONEDNN_GRAD_PARAMETERS ||
-                                       (direction == ONEDNN_FORWARD && optional(step, 2) != NULL),
-                               .relu = a->conv2d.activation == ACTIVATION_RELU};
+                                       (direction == ONEDNN_FORWARD && optional(step, 2) != NULL)};
 }
 
 Status prepare_conv2d(Step *step, Error *error)

@@ -62,19 +62,11 @@ static Status call_create(OneDnnCall **out, Error *error)
     return STATUS_OK;
 }
 
-/* Scratch by the plan, and ReLU after the rest where asked. */
-static dnnl_status_t attributes_create(bool relu, dnnl_primitive_attr_t *out)
+/* Scratch by the plan. */
+static dnnl_status_t attributes_create(dnnl_primitive_attr_t *out)
 {
-    dnnl_post_ops_t operations = NULL;
     dnnl_status_t result = dnnl_primitive_attr_create(out);
-    if (result == dnnl_success) result = dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user);
-    if (relu && result == dnnl_success) {
-        result = dnnl_post_ops_create(&operations);
-        if (result == dnnl_success) result = relu_after(operations);
-        if (result == dnnl_success) result = dnnl_primitive_attr_set_post_ops(*out, operations);
-        dnnl_post_ops_destroy(operations);
-    }
-    return result;
+    return result == dnnl_success ? dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user) : result;
 }
 
 static dnnl_status_t argument(OneDnnCall *call, dnnl_primitive_desc_t descriptor, int name, dnnl_memory_t *memory,
@@ -132,7 +124,7 @@ Status onednn_matmul_create(const OneDnnMatmul *matmul, OneDnnCall **out, Error 
     if (result == dnnl_success && matmul->packed) result = layout_tagged(&b, 2, b_dims, dnnl_format_tag_any);
     if (result == dnnl_success) result = layout_strided(&c, matmul->m, matmul->n, matmul->c_row, 1);
     if (result == dnnl_success) result = layout_strided(&bias, 1, matmul->n, matmul->n, 1);
-    if (result == dnnl_success) result = attributes_create(matmul->relu, &attributes);
+    if (result == dnnl_success) result = attributes_create(&attributes);
     if (result == dnnl_success)
         result = matmul_descriptor(call->engine, &a, matmul->packed ? &b : &plain, matmul->bias ? &bias : NULL, &c,
                                    attributes, &descriptor);
@@ -185,9 +177,8 @@ Status onednn_convolution_create(const OneDnnConvolution *convolution, OneDnnCal
     ConvolutionLayouts layouts = {0};
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_primitive_desc_t descriptor = NULL;
-    bool relu = convolution->relu && convolution->direction == ONEDNN_FORWARD;
     dnnl_status_t result = convolution_layouts(convolution, &layouts);
-    if (result == dnnl_success) result = attributes_create(relu, &attributes);
+    if (result == dnnl_success) result = attributes_create(&attributes);
     if (result == dnnl_success)
         result = convolution_descriptor(call->engine, convolution, &layouts, attributes, &descriptor);
     if (result == dnnl_success) result = finish(call, descriptor, names[convolution->direction], DNNL_MEMORY_NONE);
@@ -238,6 +229,23 @@ void onednn_pack(OneDnnCall *call, const void *b)
     set_handle(call->plain_b, (void *)(uintptr_t)b);
     dnnl_exec_arg_t arguments[2] = {{DNNL_ARG_FROM, call->plain_b}, {DNNL_ARG_TO, call->b}};
     dnnl_primitive_execute(call->pack, call->stream, 2, arguments);
+}
+
+bool onednn_share_pack(OneDnnCall *call, const OneDnnCall *other)
+{
+    LayoutView own, others;
+    void *handle;
+    dnnl_memory_t shared;
+    if (dnnl_memory_get_memory_desc(call->b, &own) != dnnl_success ||
+        dnnl_memory_get_memory_desc(other->b, &others) != dnnl_success || !dnnl_memory_desc_equal(own, others) ||
+        dnnl_memory_get_data_handle(other->b, &handle) != dnnl_success ||
+        dnnl_memory_create(&shared, own, call->engine, handle) != dnnl_success)
+        return false;
+    for (int i = 0; i < call->argument_count; i++)
+        if (call->arguments[i].memory == call->b) call->arguments[i].memory = shared;
+    dnnl_memory_destroy(call->b);
+    call->b = shared;
+    return true;
 }
 
 void onednn_run(OneDnnCall *call)

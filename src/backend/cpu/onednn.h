@@ -21,12 +21,12 @@ void onednn_use_one_thread(void);
 const char *onednn_version_text(char *out, size_t size);
 int onednn_vector_bits(void);
 
-/* c [m, n] = a [m, k] b [k, n] + bias [n], then relu. Strides in elements. With `packed`, b is handed over in oneDNN's
+/* c [m, n] = a [m, k] b [k, n] + bias [n]. Strides in elements. With `packed`, b is handed over in oneDNN's
  * own layout, made by onednn_pack. */
 typedef struct OneDnnMatmul {
     int64_t m, n, k;
     int64_t a_row, a_column, b_row, b_column, c_row;
-    bool bias, relu, packed;
+    bool bias, packed;
 } OneDnnMatmul;
 
 Status onednn_matmul_create(const OneDnnMatmul *matmul, OneDnnCall **out, Error *error);
@@ -39,7 +39,7 @@ typedef struct OneDnnConvolution {
     OneDnnDirection direction;
     int64_t batch, in_channels, in_rows, in_columns, out_channels, out_rows, out_columns, groups;
     int64_t kernel[2], stride[2], padding[2];
-    bool bias, relu;
+    bool bias;
 } OneDnnConvolution;
 
 Status onednn_convolution_create(const OneDnnConvolution *convolution, OneDnnCall **out, Error *error);
@@ -50,5 +50,7 @@ const char *onednn_implementation(const OneDnnCall *call); /* lives as long as t
 void onednn_bind(OneDnnCall *call, void *a, void *b, void *bias, void *c, void *scratch);
 /* Packs b (with the strides given at creation) for the calls to come. */
 void onednn_pack(OneDnnCall *call, const void *b);
+/* Lets `call` read what is packed for `other`, where both want the same layout; false: they don't. */
+bool onednn_share_pack(OneDnnCall *call, const OneDnnCall *other);
 void onednn_run(OneDnnCall *call);
 void onednn_destroy(OneDnnCall *call);

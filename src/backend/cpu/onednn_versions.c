@@ -28,11 +28,6 @@ void layout_release(Layout *layout)
     *layout = NULL;
 }
 
-dnnl_status_t relu_after(dnnl_post_ops_t operations)
-{
-    return dnnl_post_ops_append_eltwise(operations, dnnl_eltwise_relu, 0, 0);
-}
-
 dnnl_status_t matmul_descriptor(dnnl_engine_t engine, const Layout *a, const Layout *b, const Layout *bias,
                                 const Layout *c, dnnl_primitive_attr_t attributes, dnnl_primitive_desc_t *out)
 {
@@ -86,11 +81,6 @@ dnnl_status_t layout_tagged(Layout *out, int rank, const int64_t *dims, dnnl_for
 void layout_release(Layout *layout)
 {
     (void)layout;
-}
-
-dnnl_status_t relu_after(dnnl_post_ops_t operations)
-{
-    return dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_relu, 0, 0);
 }
 
 dnnl_status_t matmul_descriptor(dnnl_engine_t engine, const Layout *a, const Layout *b, const Layout *bias,

@@ -19,8 +19,6 @@ dnnl_status_t layout_strided(Layout *out, int64_t rows, int64_t columns, int64_t
 dnnl_status_t layout_tagged(Layout *out, int rank, const int64_t *dims, dnnl_format_tag_t tag);
 void layout_release(Layout *layout);
 
-dnnl_status_t relu_after(dnnl_post_ops_t operations);
-
 /* `bias` NULL: none. */
 dnnl_status_t matmul_descriptor(dnnl_engine_t engine, const Layout *a, const Layout *b, const Layout *bias,
                                 const Layout *c, dnnl_primitive_attr_t attributes, dnnl_primitive_desc_t *out);
