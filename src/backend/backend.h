@@ -51,8 +51,9 @@ Status variables_copy_parameters(Variables *to, const Variables *from, Error *er
 /* --- plans --- */
 typedef struct PlanOptions {
     unsigned rewrites; /* graph/rewrite.h */
-    bool frozen;       /* variables change only between plan_refresh calls: weights are packed once */
-    bool profile;      /* measure each step */
+    bool frozen;  /* weights are packed once: after a change of variables, plan_refresh before the next run (a run in
+                     between may mix old and new) */
+    bool profile; /* measure each step */
 } PlanOptions;
 
 /* `variables` must outlive the plan; the graph need not. Fails with the graph's first mistake. */
