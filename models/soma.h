@@ -20,8 +20,8 @@ typedef struct SomaConfig {
     bool distill_targets;  /* on unlabelled rows the local target imitates the remote target */
 } SomaConfig;
 
-/* What a declaration made; VALUE_NONE where a part doesn't exist. Inputs by name: "image" real [batch, 1, rows, columns]
- * in 0..1, "labels" i32 [batch]
+/* What a declaration made; VALUE_NONE where a part doesn't exist. Inputs by name: "image" real [batch, 1, rows,
+ * columns] in 0..1, "labels" i32 [batch]
  * (-1: unlabelled), "answers" real [peers, batch, 512], "arrived" u8 [peers]; "random" where something is dropped. */
 typedef struct SomaValues {
     Value input, labels, answers, arrived;
