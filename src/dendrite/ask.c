@@ -78,11 +78,21 @@ static Status ask(const Question *question, Tensor *answer, uint64_t *latency_ns
     return status;
 }
 
+/* gRPC 1.51 looks at errno some calls after connect(), and now and then takes a connection in progress for a failed one
+ * ("No such file or directory"): one more attempt is safe, since nothing was sent, and costs a dead peer's caller one
+ * refusal more. */
+static bool never_connected(Status status, const Error *why)
+{
+    static const char sentence[] = "failed to connect";
+    return status == STATUS_UNAVAILABLE && strncmp(why->message, sentence, sizeof sentence - 1) == 0;
+}
+
 /* `error` may be NULL for the caller, but not inside. */
 static Status ask_and_tell(const Question *question, Tensor *answer, uint64_t *latency_ns, Error *error)
 {
     Error why = {0};
     Status status = ask(question, answer, latency_ns, &why);
+    if (never_connected(status, &why)) status = ask(question, answer, latency_ns, &why);
     if (status != STATUS_OK && error) *error = why;
     return status;
 }

@@ -1,60 +1,5 @@
 #include "simd_support.h"
 
-#include <string.h>
-
-enum { FULL, POOLED, POOLED_RELU, POOLED_RELU_MASK };
-
-/* The gradient of a convolution's output: in plain layout and full by the definition, and in lanes in the form tested.
- */
-typedef struct Gradient {
-    float *full; /* [N][OC][OH][OW] */
-    float *dy, *y, *mask;
-    uint8_t *index;
-    SimdConvGradient lanes;
-} Gradient;
-
-static Gradient gradient_make(const SimdKernels *k, const SimdConv *c, Rng *rng, int form)
-{
-    const int64_t channels = c->out_channels, full = channels * c->out_height * c->out_width;
-    Gradient g = {whole_floats(rng, c->batch * full, 2), NULL, NULL, NULL, NULL, {NULL, NULL, NULL, NULL}};
-    if (form == FULL) {
-        g.dy = to_lanes(k, g.full, c->batch, full);
-        g.lanes.dy = g.dy;
-        return g;
-    }
-    const int64_t height = c->out_height / 2, width = c->out_width / 2, pooled = channels * height * width;
-    float *dy = whole_floats(rng, c->batch * pooled, 2), *y = whole_floats(rng, c->batch * pooled, 1);
-    float *mask = whole_floats(rng, c->batch * channels, 2);
-    g.index = exact_bytes(lane_count(k, c->batch, pooled) + 1);
-    memset(g.index, 0, (size_t)lane_count(k, c->batch, pooled));
-    memset(g.full, 0, (size_t)(c->batch * full) * sizeof *g.full);
-    for (int64_t i = 0; i < c->batch * pooled; i++) {
-        const int64_t plane = i / (height * width), place = (int64_t)rng_below(rng, 4);
-        const int64_t h = 2 * (i / width % height) + place / 2, w = 2 * (i % width) + place % 2;
-        g.index[lane_at(k, pooled, i / pooled, i % pooled)] = (uint8_t)place;
-        if (form >= POOLED_RELU && y[i] <= 0) continue;
-        g.full[(plane * c->out_height + h) * c->out_width + w] = dy[i] * (form == POOLED_RELU_MASK ? mask[plane] : 1);
-    }
-    g.dy = to_lanes(k, dy, c->batch, pooled);
-    g.y = to_lanes(k, y, c->batch, pooled);
-    g.mask = to_lanes(k, mask, c->batch, channels);
-    g.lanes =
-        (SimdConvGradient){g.dy, g.index, form >= POOLED_RELU ? g.y : NULL, form == POOLED_RELU_MASK ? g.mask : NULL};
-    free(dy);
-    free(y);
-    free(mask);
-    return g;
-}
-
-static void gradient_free(Gradient *g)
-{
-    free(g->full);
-    free(g->dy);
-    free(g->y);
-    free(g->mask);
-    free(g->index);
-}
-
 /* The gradients by the definition, in double. */
 typedef struct Sums {
     double *dx, *dw, *db;
@@ -86,23 +31,21 @@ static Sums naive_gradients(const SimdConv *c, const float *x, const float *weig
     return s;
 }
 
-static void check_input(const SimdKernels *k, const SimdConv *c, const SimdConvGradient *g, const float *weight,
+static void check_input(const SimdKernels *k, const SimdConv *c, const float *dy, const float *weight,
                         const double *expected)
 {
     const int64_t in = c->in_channels * c->in_height * c->in_width, units = simd_conv_input_units(k, c);
     float *dx = exact_floats(lane_count(k, c->batch, in));
-    float *scratch = g->index != NULL ? exact_floats(k->grad_input_scratch(c)) : NULL;
-    k->conv2d_grad_input_lanes(c, g, weight, dx, scratch, units / 3, units);
-    k->conv2d_grad_input_lanes(c, g, weight, dx, scratch, 0, units / 3);
+    k->conv2d_grad_input_lanes(c, dy, weight, dx, units / 3, units);
+    k->conv2d_grad_input_lanes(c, dy, weight, dx, 0, units / 3);
     for (int64_t n = 0; n < simd_blocks(k, c->batch) * k->lanes; n++)
         for (int64_t i = 0; i < in; i++)
             ck_same(dx[lane_at(k, in, n, i)], n < c->batch ? expected[n * in + i] : 0);
     free(dx);
-    free(scratch);
 }
 
 /* The units in two ranges with buffers of their own, added; each in two ranges of channels. */
-static void check_parameters(const SimdKernels *k, const SimdConv *c, const SimdConvGradient *g, const float *x,
+static void check_parameters(const SimdKernels *k, const SimdConv *c, const float *dy, const float *x,
                              const Sums *expected)
 {
     const int64_t in = c->in_channels * c->in_height * c->in_width, units = simd_conv_units(k, c);
@@ -112,14 +55,15 @@ static void check_parameters(const SimdKernels *k, const SimdConv *c, const Simd
           *db[2] = {exact_floats(channels), exact_floats(channels)};
     for (int half = 0; half < 2; half++) {
         const int64_t begin = half == 0 ? 0 : units / 3, end = half == 0 ? units / 3 : units;
-        k->conv2d_grad_parameters_lanes(c, g, x_lanes, dw[half], db[half], scratch, channels / 3, channels, begin, end);
-        k->conv2d_grad_parameters_lanes(c, g, x_lanes, dw[half], db[half], scratch, 0, channels / 3, begin, end);
+        k->conv2d_grad_parameters_lanes(c, dy, x_lanes, dw[half], db[half], scratch, channels / 3, channels, begin,
+                                        end);
+        k->conv2d_grad_parameters_lanes(c, dy, x_lanes, dw[half], db[half], scratch, 0, channels / 3, begin, end);
     }
     for (int64_t i = 0; i < count; i++)
         ck_same(dw[0][i] + (double)dw[1][i], expected->dw[i]);
     for (int64_t i = 0; i < channels; i++)
         ck_same(db[0][i] + (double)db[1][i], expected->db[i]);
-    k->conv2d_grad_parameters_lanes(c, g, x_lanes, dw[0], NULL, scratch, 0, channels, 0, units);
+    k->conv2d_grad_parameters_lanes(c, dy, x_lanes, dw[0], NULL, scratch, 0, channels, 0, units);
     for (int64_t i = 0; i < count; i++)
         ck_same(dw[0][i], expected->dw[i]);
     void *all[] = {x_lanes, scratch, dw[0], dw[1], db[0], db[1]};
@@ -127,53 +71,30 @@ static void check_parameters(const SimdKernels *k, const SimdConv *c, const Simd
         free(all[i]);
 }
 
-static void check_form(const SimdKernels *k, const SimdConv *c, int form)
+static void check_gradients(const SimdKernels *k, const SimdConv *c)
 {
-    Rng rng = rng_make((uint64_t)(c->batch * 100 + c->in_width + form), RNG_STREAM_TEST);
+    Rng rng = rng_make((uint64_t)(c->batch * 100 + c->in_width), RNG_STREAM_TEST);
+    const int64_t out = c->out_channels * c->out_height * c->out_width;
     float *x = whole_floats(&rng, c->batch * c->in_channels * c->in_height * c->in_width, 2);
     float *weight = whole_floats(&rng, c->out_channels * c->in_channels * c->kernel_height * c->kernel_width, 2);
-    Gradient g = gradient_make(k, c, &rng, form);
-    Sums s = naive_gradients(c, x, weight, g.full);
-    check_input(k, c, &g.lanes, weight, s.dx);
-    check_parameters(k, c, &g.lanes, x, &s);
-    gradient_free(&g);
-    void *all[] = {x, weight, s.dx, s.dw, s.db};
+    float *dy = whole_floats(&rng, c->batch * out, 2), *dy_lanes = to_lanes(k, dy, c->batch, out);
+    Sums s = naive_gradients(c, x, weight, dy);
+    check_input(k, c, dy_lanes, weight, s.dx);
+    check_parameters(k, c, dy_lanes, x, &s);
+    void *all[] = {x, weight, dy, dy_lanes, s.dx, s.dw, s.db};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
 }
 
-static void check_full(const SimdKernels *k, const SimdConv *c)
+static void gradients_at_level(const SimdKernels *k)
 {
-    check_form(k, c, FULL);
+    for_each_conv(k, check_gradients);
 }
 
-static void check_pooled(const SimdKernels *k, const SimdConv *c)
+START_TEST(test_gradients)
 {
-    check_form(k, c, POOLED_RELU_MASK);
-    if (c->batch <= 7) check_form(k, c, POOLED);
-    if (c->batch <= 7) check_form(k, c, POOLED_RELU);
-}
-
-static void full_at_level(const SimdKernels *k)
-{
-    for_each_conv(k, check_full);
-}
-
-static void pooled_at_level(const SimdKernels *k)
-{
-    for_each_conv(k, check_pooled);
-}
-
-START_TEST(test_full)
-{
-    for_each_level(full_at_level);
+    for_each_level(gradients_at_level);
 }
 END_TEST
 
-START_TEST(test_pooled)
-{
-    for_each_level(pooled_at_level);
-}
-END_TEST
-
-SUITE_MAIN("simd_conv_grad", test_full, test_pooled)
+SUITE_MAIN("simd_conv_grad", test_gradients)

@@ -34,14 +34,13 @@ static void assert_same(float value, float expected)
 static void lanes_at_level(const SimdKernels *k)
 {
     Rng rng = rng_make(4, RNG_STREAM_TEST);
-    for (int s = 0; s < 2 * SIZES; s++) {
-        const int64_t height = sizes[s / 2][0], width = sizes[s / 2][1], lanes = k->lanes;
+    for (int s = 0; s < SIZES; s++) {
+        const int64_t height = sizes[s][0], width = sizes[s][1], lanes = k->lanes;
         const int64_t out = (height / 2) * (width / 2), count = PLANES * out * lanes;
-        const bool relu = s % 2 == 0;
         float *x = values_with_nan(&rng, PLANES * height * width * lanes), *y = exact_floats(count);
         uint8_t *index = exact_bytes(count);
-        k->max_pool2_lanes(x, height, width, relu, y, index, 2, PLANES);
-        k->max_pool2_lanes(x, height, width, relu, y, index, 0, 2);
+        k->max_pool2_lanes(x, height, width, y, index, 2, PLANES);
+        k->max_pool2_lanes(x, height, width, y, index, 0, 2);
         for (int64_t i = 0; i < count; i++) {
             const int64_t at = i / lanes, plane = at / out, oy = at % out / (width / 2), ox = at % (width / 2);
             float window[4];
@@ -49,9 +48,9 @@ static void lanes_at_level(const SimdKernels *k)
                 window[p] = x[((plane * height + 2 * oy + p / 2) * width + 2 * ox + p % 2) * lanes + i % lanes];
             const int64_t best = first_maximum(window, 4);
             ck_same(index[i], best);
-            assert_same(y[i], relu && window[best] < 0 ? 0 : window[best]);
+            assert_same(y[i], window[best]);
         }
-        k->max_pool2_lanes(x, height, width, relu, y, NULL, 0, PLANES);
+        k->max_pool2_lanes(x, height, width, y, NULL, 0, PLANES);
         free(x);
         free(y);
         free(index);
@@ -61,11 +60,10 @@ static void lanes_at_level(const SimdKernels *k)
 static void lanes_backward_at_level(const SimdKernels *k)
 {
     Rng rng = rng_make(5, RNG_STREAM_TEST);
-    for (int s = 0; s < 3 * SIZES; s++) {
-        const int64_t height = sizes[s / 3][0], width = sizes[s / 3][1], lanes = k->lanes;
+    for (int s = 0; s < SIZES; s++) {
+        const int64_t height = sizes[s][0], width = sizes[s][1], lanes = k->lanes;
         const int64_t in = height * width, out = (height / 2) * (width / 2), count = PLANES * out * lanes;
-        float *dy = whole_floats(&rng, count, 3), *y = s % 3 > 0 ? whole_floats(&rng, count, 1) : NULL;
-        float *mask = s % 3 > 1 ? whole_floats(&rng, PLANES * lanes, 2) : NULL;
+        float *dy = whole_floats(&rng, count, 3);
         float *dx = exact_floats(PLANES * in * lanes), *expected = exact_floats(PLANES * in * lanes);
         uint8_t *index = exact_bytes(count);
         memset(expected, 0, (size_t)(PLANES * in * lanes) * sizeof *expected);
@@ -73,54 +71,13 @@ static void lanes_backward_at_level(const SimdKernels *k)
             const int64_t at = i / lanes, plane = at / out, oy = at % out / (width / 2), ox = at % (width / 2);
             index[i] = (uint8_t)rng_below(&rng, 4);
             const int64_t h = 2 * oy + index[i] / 2, w = 2 * ox + index[i] % 2;
-            const float g = dy[i] * (mask != NULL ? mask[plane * lanes + i % lanes] : 1);
-            expected[(plane * in + h * width + w) * lanes + i % lanes] = y != NULL && y[i] <= 0 ? 0 : g;
+            expected[(plane * in + h * width + w) * lanes + i % lanes] = dy[i];
         }
-        k->max_pool2_lanes_backward(dy, index, y, mask, height, width, dx, 0, 2);
-        k->max_pool2_lanes_backward(dy, index, y, mask, height, width, dx, 2, PLANES);
+        k->max_pool2_lanes_backward(dy, index, height, width, dx, 0, 2);
+        k->max_pool2_lanes_backward(dy, index, height, width, dx, 2, PLANES);
         for (int64_t i = 0; i < PLANES * in * lanes; i++)
             ck_same(dx[i], expected[i]);
-        void *all[] = {dy, y, mask, dx, expected, index};
-        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-            free(all[i]);
-    }
-}
-
-static const SimdPool pools[] = {
-    {PLANES, 24, 24, 12, 12, 2, 2, 2, 2}, {PLANES, 7, 9, 3, 4, 3, 2, 2, 2}, {PLANES, 5, 5, 3, 3, 3, 3, 1, 1},
-    {PLANES, 8, 3, 2, 1, 2, 3, 5, 1},     {PLANES, 1, 1, 1, 1, 1, 1, 1, 1},
-};
-
-/* Forward with the index, and the way back of whole numbers, windows that overlap included. */
-static void plain_at_level(const SimdKernels *k)
-{
-    Rng rng = rng_make(6, RNG_STREAM_TEST);
-    for (size_t s = 0; s < sizeof pools / sizeof pools[0]; s++) {
-        const SimdPool *p = &pools[s];
-        const int64_t in = p->in_height * p->in_width, out = p->out_height * p->out_width, count = PLANES * out;
-        float *x = values_with_nan(&rng, PLANES * in), *y = exact_floats(count), *dy = whole_floats(&rng, count, 3);
-        float *dx = exact_floats(PLANES * in), *expected = calloc((size_t)(PLANES * in), sizeof *expected);
-        int32_t *index = exact_bytes(count * (int64_t)sizeof *index);
-        k->max_pool2d(p, x, y, index, 3, PLANES);
-        k->max_pool2d(p, x, y, index, 0, 3);
-        for (int64_t i = 0; i < count; i++) {
-            const int64_t plane = i / out, oy = i % out / p->out_width, ox = i % p->out_width;
-            const int64_t corner = oy * p->stride_height * p->in_width + ox * p->stride_width;
-            float window[9];
-            for (int64_t t = 0; t < p->kernel_height * p->kernel_width; t++)
-                window[t] = x[plane * in + corner + t / p->kernel_width * p->in_width + t % p->kernel_width];
-            const int64_t best = first_maximum(window, p->kernel_height * p->kernel_width);
-            const int64_t place = corner + best / p->kernel_width * p->in_width + best % p->kernel_width;
-            ck_same(index[i], place);
-            assert_same(y[i], window[best]);
-            expected[plane * in + place] += dy[i];
-        }
-        k->max_pool2d_backward(p, dy, index, dx, 0, 1);
-        k->max_pool2d_backward(p, dy, index, dx, 1, PLANES);
-        for (int64_t i = 0; i < PLANES * in; i++)
-            ck_same(dx[i], expected[i]);
-        k->max_pool2d(p, x, y, NULL, 0, PLANES);
-        void *all[] = {x, y, dy, dx, expected, index};
+        void *all[] = {dy, dx, expected, index};
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
             free(all[i]);
     }
@@ -138,10 +95,4 @@ START_TEST(test_lanes_backward)
 }
 END_TEST
 
-START_TEST(test_plain)
-{
-    for_each_level(plain_at_level);
-}
-END_TEST
-
-SUITE_MAIN("simd_pool", test_lanes, test_lanes_backward, test_plain)
+SUITE_MAIN("simd_pool", test_lanes, test_lanes_backward)

@@ -92,8 +92,8 @@ static void run_lanes(const Step *step, int share)
         const int64_t *random = step->inputs[3].data;
         float *mask = (float *)step_scratch(step, share);
         step->simd->dropout_mask_lanes((uint64_t)random[0], (uint64_t)random[1], step->attributes.conv2d.drop_layer,
-                                       (float)step->attributes.conv2d.drop_probability, c.batch, c.out_channels, mask,
-                                       0, simd_blocks(step->simd, c.batch) * c.out_channels);
+                                       step->attributes.conv2d.drop_probability, c.batch, c.out_channels, mask, 0,
+                                       simd_blocks(step->simd, c.batch) * c.out_channels);
         f.mask = mask;
     }
     step->simd->conv2d_lanes(&c, &f, units.begin, units.end);
@@ -250,7 +250,7 @@ static void pool_image(const Step *step, const float *full, int64_t image, const
         float factor = 1;
         if (random != NULL)
             factor = rng_mask_word((uint64_t)random[0], (uint64_t)random[1], step->attributes.conv2d.drop_layer,
-                                   channel) >= (uint32_t)(p * 4294967296.0)
+                                   channel) >= p * 4294967296.0
                          ? (float)(1 / (1 - p))
                          : 0;
         for (int64_t i = 0; i < oh * ow; i++) {
@@ -314,10 +314,9 @@ Status prepare_conv2d_pool(Step *step, Error *error)
 static void run_grad_input_lanes(const Step *step, int share)
 {
     SimdConv c = geometry(step, step->outputs[0].shape, step->inputs[0].shape.dims[1]);
-    SimdConvGradient g = {.dy = view_f32(&step->inputs[0])};
     Range units = share_of(simd_conv_input_units(step->simd, &c), 1, share, step->shares);
-    step->simd->conv2d_grad_input_lanes(&c, &g, view_f32(&step->inputs[1]), view_f32(&step->outputs[0]),
-                                        (float *)step_scratch(step, share), units.begin, units.end);
+    step->simd->conv2d_grad_input_lanes(&c, view_f32(&step->inputs[0]), view_f32(&step->inputs[1]),
+                                        view_f32(&step->outputs[0]), units.begin, units.end);
 }
 
 Status prepare_conv2d_grad_input(Step *step, Error *error)
@@ -329,7 +328,6 @@ Status prepare_conv2d_grad_input(Step *step, Error *error)
     step->run = run_grad_input_lanes;
     step->implementation = "simd, lanes";
     step->shares = shares_for(step, simd_conv_input_units(step->simd, &c), 1, 2);
-    step->scratch_bytes = (size_t)step->simd->grad_input_scratch(&c) * sizeof(float);
     return STATUS_OK;
 }
 
@@ -338,11 +336,11 @@ Status prepare_conv2d_grad_input(Step *step, Error *error)
 static void run_grad_parameters_lanes(const Step *step, int share)
 {
     SimdConv c = geometry(step, step->inputs[1].shape, step->inputs[0].shape.dims[1]);
-    SimdConvGradient g = {.dy = view_f32(&step->inputs[0])};
     Range channels = share_of(c.out_channels, SIMD_CHANNEL_TILE, share, step->shares);
-    step->simd->conv2d_grad_parameters_lanes(&c, &g, view_f32(&step->inputs[1]), view_f32(&step->outputs[0]),
-                                             view_f32(&step->outputs[1]), (float *)step_scratch(step, share),
-                                             channels.begin, channels.end, 0, simd_conv_units(step->simd, &c));
+    step->simd->conv2d_grad_parameters_lanes(&c, view_f32(&step->inputs[0]), view_f32(&step->inputs[1]),
+                                             view_f32(&step->outputs[0]), view_f32(&step->outputs[1]),
+                                             (float *)step_scratch(step, share), channels.begin, channels.end, 0,
+                                             simd_conv_units(step->simd, &c));
 }
 
 Status prepare_conv2d_grad_parameters(Step *step, Error *error)

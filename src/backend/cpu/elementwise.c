@@ -5,6 +5,7 @@
 #include "base/rng.h"
 
 enum { GRAIN = 16, LEAST = 8192 }; /* floats in a share are cut at whole cache lines; less isn't worth a barrier */
+enum { MASK_PART = 1024 };         /* factors of dropout that are drawn at a time, on the stack */
 
 Range share_of(int64_t count, int64_t grain, int share, int shares)
 {
@@ -167,8 +168,7 @@ static Random random_of(const View *view)
 static float factor(const Step *step, Random random, uint64_t index)
 {
     double p = step->attributes.dropout.probability;
-    return rng_mask_word(random.seed, random.step, step->attributes.dropout.layer, index) >=
-                   (uint32_t)(p * 4294967296.0)
+    return rng_mask_word(random.seed, random.step, step->attributes.dropout.layer, index) >= p * 4294967296.0
                ? (float)(1 / (1 - p))
                : 0;
 }
@@ -176,9 +176,13 @@ static float factor(const Step *step, Random random, uint64_t index)
 static void dropout_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
 {
     Random random = random_of(&step->inputs[1]);
-    for (int64_t i = 0; i < count; i++) {
-        float keep = factor(step, random, (uint64_t)(first + i));
-        out[i] = keep > 0 ? in[0][i] * keep : 0; /* what is dropped is 0, even a NaN */
+    for (int64_t done = 0; done < count; done += MASK_PART) {
+        int64_t length = count - done < MASK_PART ? count - done : MASK_PART;
+        float mask[MASK_PART];
+        step->simd->dropout_mask(random.seed, random.step, step->attributes.dropout.layer,
+                                 step->attributes.dropout.probability, mask, first + done, first + done + length);
+        for (int64_t i = 0; i < length; i++)
+            out[done + i] = mask[i] > 0 ? in[0][done + i] * mask[i] : 0; /* what is dropped is 0, even a NaN */
     }
 }
 
@@ -215,7 +219,7 @@ static void run_dropout_channels_lanes(const Step *step, int share)
     Random random = random_of(&step->inputs[1]);
     Range planes = share_of(simd_blocks(simd, view_rows(y)) * channels, 1, share, step->shares);
     simd->dropout_mask_lanes(random.seed, random.step, step->attributes.dropout.layer,
-                             (float)step->attributes.dropout.probability, view_rows(y), channels, mask, planes.begin,
+                             step->attributes.dropout.probability, view_rows(y), channels, mask, planes.begin,
                              planes.end);
     for (int64_t p = planes.begin; p < planes.end; p++)
         for (int64_t i = 0; i < plane; i++)

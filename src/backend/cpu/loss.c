@@ -12,26 +12,40 @@ static Status one_share(Step *step, void (*run)(const Step *, int))
     return STATUS_OK;
 }
 
-static void softmax_row(const float *x, const uint8_t *mask, int64_t count, float *y)
+/* Over what the mask keeps; the rest is 0. */
+static void masked_softmax_row(const float *x, const uint8_t *mask, int64_t count, float *y)
 {
     float most = -INFINITY, sum = 0;
     for (int64_t i = 0; i < count; i++)
-        if ((mask == NULL || mask[i]) && (x[i] > most || isnan(x[i]))) most = x[i];
+        if (mask[i] && (x[i] > most || isnan(x[i]))) most = x[i];
     for (int64_t i = 0; i < count; i++) {
-        y[i] = mask == NULL || mask[i] ? expf(x[i] - most) : 0;
+        y[i] = mask[i] ? expf(x[i] - most) : 0;
         sum += y[i];
     }
     for (int64_t i = 0; sum != 0 && i < count; i++)
         y[i] /= sum;
 }
 
+/* All rows at once where they are dense, for which the kernel is made. */
+static void softmax_rows(const SimdKernels *simd, const View *x, const View *y)
+{
+    bool dense = view_is_dense(x) && view_is_dense(y);
+    int64_t rows = view_rows(x);
+    for (int64_t n = 0; n < (dense ? 1 : rows); n++)
+        simd->softmax(view_f32(x) + n * x->stride, view_columns(x), view_f32(y) + n * y->stride, 0, dense ? rows : 1);
+}
+
 static void run_softmax(const Step *step, int share)
 {
     (void)share;
     const View *x = &step->inputs[0], *y = &step->outputs[0];
-    const uint8_t *mask = step->input_count > 1 && step->inputs[1].present ? step->inputs[1].data : NULL;
+    if (step->input_count < 2 || !step->inputs[1].present) {
+        softmax_rows(step->simd, x, y);
+        return;
+    }
     for (int64_t n = 0; n < view_rows(x); n++)
-        softmax_row(view_f32(x) + n * x->stride, mask, x->shape.dims[1], view_f32(y) + n * y->stride);
+        masked_softmax_row(view_f32(x) + n * x->stride, step->inputs[1].data, view_columns(x),
+                           view_f32(y) + n * y->stride);
 }
 
 Status prepare_softmax(Step *step, Error *error)
@@ -89,9 +103,9 @@ static void run_cross_entropy(const Step *step, int share)
     const int32_t *label = labels->data;
     int64_t classes = x->shape.dims[1], counted = rows_counted(labels, true);
     double sum = 0;
+    softmax_rows(step->simd, x, y);
     for (int64_t n = 0; n < view_rows(x); n++) {
         const float *row = view_f32(x) + n * x->stride;
-        softmax_row(row, NULL, classes, view_f32(y) + n * y->stride);
         if (label[n] >= 0) sum += log_sum_exp(row, classes) - row[label[n]];
     }
     *view_f32(&step->outputs[0]) = counted > 0 ? (float)(sum / (double)counted) : 0;
@@ -133,12 +147,11 @@ static void run_soft_cross_entropy(const Step *step, int share)
     const int32_t *label = labels->data;
     int64_t classes = x->shape.dims[1], counted = rows_counted(labels, false);
     double sum = 0;
+    softmax_rows(step->simd, x, y);
+    softmax_rows(step->simd, t, q);
     for (int64_t n = 0; n < view_rows(x); n++) {
-        const float *row = view_f32(x) + n * x->stride;
-        float *target = view_f32(q) + n * q->stride;
-        softmax_row(row, NULL, classes, view_f32(y) + n * y->stride);
-        softmax_row(view_f32(t) + n * t->stride, NULL, classes, target);
         if (label[n] >= 0) continue;
+        const float *row = view_f32(x) + n * x->stride, *target = view_f32(q) + n * q->stride;
         double log_sum = log_sum_exp(row, classes);
         for (int64_t i = 0; i < classes; i++)
             sum += target[i] * (log_sum - row[i]);

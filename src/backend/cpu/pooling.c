@@ -91,7 +91,7 @@ static void run_max_pool2d_lanes(const Step *step, int share)
 {
     const View *x = &step->inputs[0];
     Range planes = share_of(planes_of(step->simd, x), 1, share, step->shares);
-    step->simd->max_pool2_lanes(view_f32(x), x->shape.dims[2], x->shape.dims[3], false, view_f32(&step->outputs[0]),
+    step->simd->max_pool2_lanes(view_f32(x), x->shape.dims[2], x->shape.dims[3], view_f32(&step->outputs[0]),
                                 step->outputs[1].data, planes.begin, planes.end);
 }
 
@@ -138,8 +138,8 @@ static void run_max_pool2d_grad_lanes(const Step *step, int share)
 {
     const View *dy = &step->inputs[0], *index = &step->inputs[1], *dx = &step->outputs[0];
     Range planes = share_of(planes_of(step->simd, dx), 1, share, step->shares);
-    step->simd->max_pool2_lanes_backward(view_f32(dy), index->data, NULL, NULL, dx->shape.dims[2], dx->shape.dims[3],
-                                         view_f32(dx), planes.begin, planes.end);
+    step->simd->max_pool2_lanes_backward(view_f32(dy), index->data, dx->shape.dims[2], dx->shape.dims[3], view_f32(dx),
+                                         planes.begin, planes.end);
 }
 
 static void run_max_pool2d_grad(const Step *step, int share)

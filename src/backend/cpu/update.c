@@ -44,14 +44,13 @@ static void run_sgd(const Step *step, int share)
     SimdSgd sgd = {.learning_rate = *view_f32(&step->inputs[3]),
                    .momentum = (float)step->attributes.sgd.momentum,
                    .weight_decay = (float)step->attributes.sgd.weight_decay,
-                   .gradient_scale = 1,
                    .nesterov = step->attributes.sgd.nesterov};
     Range range = share_of(view_count(w), 16, share, step->shares);
     const View *from[2] = {&step->inputs[0], &step->inputs[1]};
     for (int i = 0; i < 2; i++) /* where the output isn't the state itself, it starts as a copy */
         if (step->outputs[i].data != from[i]->data)
             step->simd->affine(view_f32(from[i]), 1, 0, view_f32(&step->outputs[i]), range.begin, range.end);
-    step->simd->sgd_momentum(&sgd, view_f32(g), NULL, view_f32(v), view_f32(w), range.begin, range.end);
+    step->simd->sgd_momentum(&sgd, view_f32(g), view_f32(v), view_f32(w), range.begin, range.end);
 }
 
 Status prepare_sgd(Step *step, Error *error)

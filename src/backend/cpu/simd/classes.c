@@ -1,10 +1,8 @@
-/* Softmax and cross-entropy over rows of classes.
+/* Softmax over rows of classes.
  *
  * Classes are few (10), so the exponentials, which are the work, run over all rows of the range as one array. exp is
  * Cephes' expf (S. Moshier): e^x = 2^n e^r, |r| <= ln(2)/2, ln(2) in two parts, and a polynomial of degree 7. */
 #include "backend/cpu/simd/kernels.h"
-
-#include <math.h>
 
 INLINE Vec vec_exp(Vec x)
 {
@@ -88,47 +86,18 @@ static void shifted_exponentials(const float *x, int64_t classes, float *y, int6
     exponentials(y + begin * classes, (end - begin) * classes);
 }
 
-static float normalise_row(float *y, int64_t classes)
+static void normalise_row(float *y, int64_t classes)
 {
-    const float sum = row_sum(y, classes), factor = 1 / sum;
+    const float factor = 1 / row_sum(y, classes);
     for (int64_t i = 0; i < classes; i++) {
         y[i] *= factor;
     }
-    return sum;
 }
 
 void LEVEL(softmax)(const float *x, int64_t classes, float *y, int64_t begin, int64_t end)
 {
     shifted_exponentials(x, classes, y, begin, end);
     for (int64_t row = begin; row < end; row++) {
-        (void)normalise_row(y + row * classes, classes);
-    }
-}
-
-double LEVEL(cross_entropy)(const float *logits, const int64_t *labels, int64_t classes, float *probabilities,
-                            float *losses, int64_t begin, int64_t end)
-{
-    double total = 0;
-    shifted_exponentials(logits, classes, probabilities, begin, end);
-    for (int64_t row = begin; row < end; row++) {
-        const float *in = logits + row * classes;
-        const float sum = normalise_row(probabilities + row * classes, classes);
-        const bool counts = labels[row] >= 0 && labels[row] < classes;
-        const float loss = counts ? logf(sum) - (in[labels[row]] - row_maximum(in, classes)) : 0;
-        if (losses != NULL) losses[row] = loss;
-        total += (double)loss;
-    }
-    return total;
-}
-
-void LEVEL(cross_entropy_grad)(const float *probabilities, const int64_t *labels, int64_t classes, float scale,
-                               float *d, int64_t begin, int64_t end)
-{
-    for (int64_t row = begin; row < end; row++) {
-        const bool counts = labels[row] >= 0 && labels[row] < classes;
-        for (int64_t i = row * classes; i < (row + 1) * classes; i++) {
-            d[i] = counts ? probabilities[i] * scale : 0;
-        }
-        if (counts) d[row * classes + labels[row]] -= scale;
+        normalise_row(y + row * classes, classes);
     }
 }

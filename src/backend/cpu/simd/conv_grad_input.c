@@ -8,23 +8,18 @@
 
 enum { SPAN = 8 };
 
-/* The output rows that reach an input row, and where the gradient of a block's rows is. */
+/* Where the gradient of a block is, and the output rows that reach an input row. */
 typedef struct Source {
-    const float *dy; /* row 0 of channel 0 of the block (it may lie before the buffer, if only later rows are there) */
+    const float *dy; /* row 0 of channel 0 of the block */
     int64_t channel; /* floats between channels */
     int64_t row_begin, row_end;
 } Source;
 
-int64_t LEVEL(grad_input_scratch)(const SimdConv *c)
+static Source source(const SimdConv *c, const float *dy, int64_t block, int64_t row)
 {
-    return c->out_channels * c->out_height * c->out_width * L;
-}
-
-/* The output rows that input rows [begin, end) need. */
-static void reached_rows(const SimdConv *c, int64_t begin, int64_t end, int64_t *row_begin, int64_t *row_end)
-{
-    *row_begin = int_max(0, begin + c->pad_top - c->kernel_height + 1);
-    *row_end = int_max(*row_begin, int_min(c->out_height, end + c->pad_top));
+    const int64_t plane = c->out_height * c->out_width * L;
+    const int64_t begin = int_max(0, row + c->pad_top - c->kernel_height + 1);
+    return (Source){dy + block * c->out_channels * plane, plane, begin, int_min(c->out_height, row + 1 + c->pad_top)};
 }
 
 /* `span` columns of dy from `column` on, for one input channel and row. weight is [oc 0][ic][0][0]. */
@@ -109,40 +104,16 @@ static void input_row(const SimdConv *c, const Source *s, const float *weight, i
     }
 }
 
-/* The gradient of a block for output rows [begin, end), expanded into scratch if it is pooled. */
-static Source block_gradient(const SimdConv *c, const SimdConvGradient *g, int64_t block, int64_t begin, int64_t end,
-                             float *scratch)
-{
-    const int64_t row = c->out_width * L, plane = c->out_height * row;
-    if (g->index == NULL) return (Source){g->dy + block * c->out_channels * plane, plane, 0, 0};
-    const int64_t pooled = (c->out_height / 2) * (c->out_width / 2) * L, even = begin / 2 * 2;
-    const int64_t end_even = int_min((end + 1) / 2 * 2, c->out_height);
-    for (int64_t oc = 0; oc < c->out_channels; oc++) {
-        const int64_t channel = block * c->out_channels + oc, at = channel * pooled;
-        (void)LEVEL(unpool_rows)(g->dy + at, g->index + at, g->y != NULL ? g->y + at : NULL,
-                                 g->mask != NULL ? g->mask + channel * L : NULL, c->out_height, c->out_width, even,
-                                 end_even, scratch + oc * plane + even * row);
-    }
-    return (Source){scratch, plane, 0, 0};
-}
-
-void LEVEL(conv2d_grad_input_lanes)(const SimdConv *c, const SimdConvGradient *g, const float *weight, float *dx,
-                                    float *scratch, int64_t begin, int64_t end)
+void LEVEL(conv2d_grad_input_lanes)(const SimdConv *c, const float *dy, const float *weight, float *dx, int64_t begin,
+                                    int64_t end)
 {
     const int64_t in_row = c->in_width * L, kernel = c->kernel_height * c->kernel_width;
-    for (int64_t unit = begin; unit < end;) {
-        const int64_t block = unit / c->in_height, first = unit % c->in_height;
-        const int64_t last = int_min(c->in_height, first + end - unit);
-        int64_t row_begin, row_end;
-        reached_rows(c, first, last, &row_begin, &row_end);
-        Source s = block_gradient(c, g, block, row_begin, row_end, scratch);
-        for (int64_t row = first; row < last; row++) {
-            reached_rows(c, row, row + 1, &s.row_begin, &s.row_end);
-            for (int64_t ic = 0; ic < c->in_channels; ic++) {
-                input_row(c, &s, weight + ic * kernel, row,
-                          dx + ((block * c->in_channels + ic) * c->in_height + row) * in_row);
-            }
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t block = unit / c->in_height, row = unit % c->in_height;
+        const Source s = source(c, dy, block, row);
+        for (int64_t ic = 0; ic < c->in_channels; ic++) {
+            input_row(c, &s, weight + ic * kernel, row,
+                      dx + ((block * c->in_channels + ic) * c->in_height + row) * in_row);
         }
-        unit += last - first;
     }
 }

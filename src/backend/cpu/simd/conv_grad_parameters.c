@@ -3,8 +3,7 @@
  * For one (input channel, kernel row), the taps of that row times a tile of output channels are kept as vectors in
  * registers while the pixels pass: with AVX-512, 5 channels x 5 taps = 25 accumulators, 10 loads for 25 multiply-adds.
  * They rest in scratch, one vector a weight, until the range is done; then the lanes are summed by transposition. Rows
- * come in chunks, so that the output's gradient (expanded from its pooled form where need be) stays in the first-level
- * cache while all taps use it. */
+ * come in chunks, so that the output's gradient stays in the first-level cache while all taps use it. */
 #include "backend/cpu/simd/kernels.h"
 
 enum { TILE = REGISTERS == 32 ? 5 : 2, CHUNK_BYTES = 32 * 1024 };
@@ -15,7 +14,7 @@ typedef struct Rows {
     int64_t channel, begin, end;
 } Rows;
 
-/* Even, at least 2: windows of the pool are whole. */
+/* Even, at least 2: whole units. */
 static int64_t chunk_rows(const SimdConv *c)
 {
     const int64_t row_bytes = TILE * c->out_width * L * (int64_t)sizeof(float);
@@ -30,7 +29,7 @@ static int64_t tile_vectors(const SimdConv *c)
 
 int64_t LEVEL(grad_parameters_scratch)(const SimdConv *c)
 {
-    return (tile_vectors(c) + L + TILE * chunk_rows(c) * c->out_width) * L;
+    return (tile_vectors(c) + L) * L;
 }
 
 /* A row of the kernel without padding: x is the first tap's row of x, acc [channels][per_output] vectors. */
@@ -132,28 +131,16 @@ INLINE void all_taps_of(const SimdConv *c, const Rows *r, const float *x, const 
     }
 }
 
-/* The gradient of rows [begin, end) of output channels oc .. oc + channels - 1, expanded into `expanded` if it is
- * pooled; adds its sum to bias[channel]. */
-static Rows gradient_rows(const SimdConv *c, const SimdConvGradient *g, int64_t block, int64_t oc, int64_t channels,
-                          int64_t begin, int64_t end, float *expanded, Vec *bias)
+/* Rows [begin, end) of the gradient of output channels oc .. oc + channels - 1; adds their sums to bias[channel]. */
+static Rows gradient_rows(const SimdConv *c, const float *dy, int64_t block, int64_t oc, int64_t channels,
+                          int64_t begin, int64_t end, Vec *bias)
 {
     const int64_t row = c->out_width * L, plane = c->out_height * row;
-    const int64_t pooled = (c->out_height / 2) * (c->out_width / 2) * L, first = block * c->out_channels + oc;
-    if (g->index == NULL) {
-        Rows r = {g->dy + first * plane + begin * row, plane, begin, end};
-        for (int64_t o = 0; o < channels; o++) {
-            for (int64_t at = 0; at < (end - begin) * row; at += L) {
-                bias[o] += vec_load(r.dy + o * plane + at);
-            }
-        }
-        return r;
-    }
-    Rows r = {expanded, (end - begin) * row, begin, end};
+    const Rows r = {dy + (block * c->out_channels + oc) * plane + begin * row, plane, begin, end};
     for (int64_t o = 0; o < channels; o++) {
-        const int64_t at = (first + o) * pooled;
-        bias[o] += LEVEL(unpool_rows)(g->dy + at, g->index + at, g->y != NULL ? g->y + at : NULL,
-                                      g->mask != NULL ? g->mask + (first + o) * L : NULL, c->out_height, c->out_width,
-                                      begin, end, expanded + o * r.channel);
+        for (int64_t at = 0; at < (end - begin) * row; at += L) {
+            bias[o] += vec_load(r.dy + o * plane + at);
+        }
     }
     return r;
 }
@@ -174,20 +161,19 @@ static void sum_lanes(const float *vectors, int64_t count, float *out)
 }
 
 /* One tile of output channels, over the whole range of units. */
-static void channel_tile(const SimdConv *c, const SimdConvGradient *g, const float *x, float *dw, float *db,
-                         float *scratch, int64_t oc, int64_t channels, int64_t begin, int64_t end)
+static void channel_tile(const SimdConv *c, const float *dy, const float *x, float *dw, float *db, float *scratch,
+                         int64_t oc, int64_t channels, int64_t begin, int64_t end)
 {
     const int64_t per_output = c->in_channels * c->kernel_height * c->kernel_width;
     const int64_t pairs = (c->out_height + 1) / 2, rows = chunk_rows(c);
-    float *expanded = scratch + (tile_vectors(c) + L) * L;
     Vec bias[TILE] = {{0}};
-    memset(scratch, 0, (size_t)((tile_vectors(c) + L) * L) * sizeof *scratch);
+    memset(scratch, 0, (size_t)LEVEL(grad_parameters_scratch)(c) * sizeof *scratch);
     for (int64_t unit = begin; unit < end;) {
         const int64_t block = unit / pairs, first = unit % pairs;
         const int64_t count = int_min(int_min(pairs - first, end - unit), rows / 2);
         const float *image = x + block * c->in_channels * c->in_height * c->in_width * L;
-        Rows r = gradient_rows(c, g, block, oc, channels, 2 * first, int_min(2 * (first + count), c->out_height),
-                               expanded, bias);
+        Rows r =
+            gradient_rows(c, dy, block, oc, channels, 2 * first, int_min(2 * (first + count), c->out_height), bias);
         if (channels == TILE) {
             all_taps_of(c, &r, image, TILE, scratch);
         } else {
@@ -203,11 +189,11 @@ static void channel_tile(const SimdConv *c, const SimdConvGradient *g, const flo
     }
 }
 
-void LEVEL(conv2d_grad_parameters_lanes)(const SimdConv *c, const SimdConvGradient *g, const float *x, float *dw,
-                                         float *db, float *scratch, int64_t channel_begin, int64_t channel_end,
-                                         int64_t begin, int64_t end)
+void LEVEL(conv2d_grad_parameters_lanes)(const SimdConv *c, const float *dy, const float *x, float *dw, float *db,
+                                         float *scratch, int64_t channel_begin, int64_t channel_end, int64_t begin,
+                                         int64_t end)
 {
     for (int64_t oc = channel_begin; oc < channel_end; oc += TILE) {
-        channel_tile(c, g, x, dw, db, scratch, oc, int_min(TILE, channel_end - oc), begin, end);
+        channel_tile(c, dy, x, dw, db, scratch, oc, int_min(TILE, channel_end - oc), begin, end);
     }
 }

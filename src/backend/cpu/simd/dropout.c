@@ -54,10 +54,10 @@ INLINE void philox_lanes(Stream s, VecUint low, VecUint high, VecUint words[4])
     }
 }
 
-/* Words below this are dropped. p < 1 as a float is at most 1 - 2^-24, so it fits. */
-static uint32_t threshold(float p)
+/* Words below this are dropped. For p within 2^-32 of 1 the limit is the last word. */
+static uint32_t threshold(double p)
 {
-    return (uint32_t)ceil((double)p * 4294967296.0);
+    return (uint32_t)fmin(ceil(p * 4294967296.0), UINT32_MAX);
 }
 
 INLINE Vec factors(VecUint words, uint32_t limit, Vec keep)
@@ -65,10 +65,11 @@ INLINE Vec factors(VecUint words, uint32_t limit, Vec keep)
     return (Vec)((VecInt)(words >= limit) & (VecInt)keep);
 }
 
-void LEVEL(dropout_mask)(uint64_t seed, uint64_t step, uint32_t layer, float p, float *mask, int64_t begin, int64_t end)
+void LEVEL(dropout_mask)(uint64_t seed, uint64_t step, uint32_t layer, double p, float *mask, int64_t begin,
+                         int64_t end)
 {
     const uint32_t limit = threshold(p);
-    const Vec keep = vec_splat(1 / (1 - p));
+    const Vec keep = vec_splat((float)(1 / (1 - p)));
     VecUint lane;
     for (int j = 0; j < L; j++) {
         lane[j] = (uint32_t)j;
@@ -88,15 +89,15 @@ void LEVEL(dropout_mask)(uint64_t seed, uint64_t step, uint32_t layer, float p, 
         vec_zip(pairs[0], pairs[2], &part[0], &part[1]);
         vec_zip(pairs[1], pairs[3], &part[2], &part[3]);
         const int64_t from = int_max(begin, first), to = int_min(end, first + 4 * L);
-        memcpy(mask + from, (const float *)part + (from - first), (size_t)(to - from) * sizeof *mask);
+        memcpy(mask + (from - begin), (const float *)part + (from - first), (size_t)(to - from) * sizeof *mask);
     }
 }
 
-void LEVEL(dropout_mask_lanes)(uint64_t seed, uint64_t step, uint32_t layer, float p, int64_t batch, int64_t channels,
+void LEVEL(dropout_mask_lanes)(uint64_t seed, uint64_t step, uint32_t layer, double p, int64_t batch, int64_t channels,
                                float *mask, int64_t begin, int64_t end)
 {
     const uint32_t limit = threshold(p);
-    const Vec keep = vec_splat(1 / (1 - p));
+    const Vec keep = vec_splat((float)(1 / (1 - p)));
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t block = unit / channels, channel = unit % channels;
         VecUint low, high, place, real, words[4];

@@ -53,33 +53,26 @@ void LEVEL(difference)(const float *a, const float *b, float scale, float *y, in
     }
 }
 
-/* The four arrays are distinct buffers, so `restrict` spares the compiler its checks. */
-INLINE void sgd(const SimdSgd *s, const float *restrict gradient, const float *restrict extra, float *restrict velocity,
-                float *restrict weight, int64_t begin, int64_t end, const bool has_extra, const bool nesterov)
+/* The three arrays are distinct buffers, so `restrict` spares the compiler its checks. */
+INLINE void sgd(const SimdSgd *s, const float *restrict gradient, float *restrict velocity, float *restrict weight,
+                int64_t begin, int64_t end, const bool nesterov)
 {
     const SimdSgd c = *s;
     for (int64_t i = begin; i < end; i++) {
-        float g = c.gradient_scale * gradient[i] + c.weight_decay * weight[i];
-        if (has_extra) g += c.extra_scale * extra[i];
+        const float g = gradient[i] + c.weight_decay * weight[i];
         const float v = c.momentum * velocity[i] + g;
         velocity[i] = v;
         weight[i] -= c.learning_rate * (nesterov ? g + c.momentum * v : v);
     }
 }
 
-void LEVEL(sgd_momentum)(const SimdSgd *s, const float *gradient, const float *extra, float *velocity, float *weight,
-                         int64_t begin, int64_t end)
+void LEVEL(sgd_momentum)(const SimdSgd *s, const float *gradient, float *velocity, float *weight, int64_t begin,
+                         int64_t end)
 {
-    if (extra == NULL) {
-        if (s->nesterov) {
-            sgd(s, gradient, NULL, velocity, weight, begin, end, false, true);
-        } else {
-            sgd(s, gradient, NULL, velocity, weight, begin, end, false, false);
-        }
-    } else if (s->nesterov) {
-        sgd(s, gradient, extra, velocity, weight, begin, end, true, true);
+    if (s->nesterov) {
+        sgd(s, gradient, velocity, weight, begin, end, true);
     } else {
-        sgd(s, gradient, extra, velocity, weight, begin, end, true, false);
+        sgd(s, gradient, velocity, weight, begin, end, false);
     }
 }
 

@@ -55,33 +55,12 @@ typedef struct SimdConvForward {
     bool pool, relu;
 } SimdConvForward;
 
-/* The gradient of a convolution's output. Either full, [blocks][OC][OH][OW][L] (index, y and mask NULL), or, where the
- * forward pass was pooled, as it arrives at the pool's output, dy [blocks][OC][OH/2][OW/2][L] with `index`: it is then
- * taken back through ReLU (where y, the pooled output, is > 0; y NULL: no ReLU), the pool, and the mask (or NULL) on
- * the fly. */
-typedef struct SimdConvGradient {
-    const float *dy;
-    const uint8_t *index;
-    const float *y;
-    const float *mask;
-} SimdConvGradient;
-
-/* 2-d max pooling in plain layout: x [planes][in_height][in_width] to y [planes][out_height][out_width], no padding:
- * (out - 1) * stride + kernel <= in. */
-typedef struct SimdPool {
-    int64_t planes, in_height, in_width, out_height, out_width; /* planes = N * C */
-    int64_t kernel_height, kernel_width, stride_height, stride_width;
-} SimdPool;
-
 typedef struct SimdSgd {
     float learning_rate, momentum, weight_decay;
-    float gradient_scale; /* multiplies g before anything else (1: as it is) */
-    float extra_scale;    /* multiplies `extra`, a second gradient that is added to g */
     bool nesterov;
 } SimdSgd;
 
 typedef struct SimdKernels {
-    SimdLevel level;
     const char *name; /* "baseline", "avx2", "avx512" */
     int64_t lanes;    /* L */
 
@@ -100,12 +79,10 @@ typedef struct SimdKernels {
     void (*conv2d_lanes)(const SimdConv *c, const SimdConvForward *f, int64_t begin, int64_t end);
 
     /* dx[n][ic][h][w] = sum over oc, ky, kx of dy[n][oc][h + pad_top - ky][w + pad_left - kx] * weight[oc][ic][ky][kx];
-     * dx is overwritten. Units: simd_conv_input_units(k, c), a unit = (block, input row), rows fastest.
-     * scratch: grad_input_scratch(c) floats, 64-byte aligned, one a thread; only with g->index, else may be NULL. With
-     * g->index each call expands the rows of dy it needs, so few long ranges are better than many short ones. */
-    void (*conv2d_grad_input_lanes)(const SimdConv *c, const SimdConvGradient *g, const float *weight, float *dx,
-                                    float *scratch, int64_t begin, int64_t end);
-    int64_t (*grad_input_scratch)(const SimdConv *c);
+     * dy [blocks][OC][OH][OW][L]; dx is overwritten. Units: simd_conv_input_units(k, c), a unit = (block, input row),
+     * rows fastest. */
+    void (*conv2d_grad_input_lanes)(const SimdConv *c, const float *dy, const float *weight, float *dx, int64_t begin,
+                                    int64_t end);
 
     /* dw[oc][ic][ky][kx] = sum over n, h, w of x[n][ic][h + ky - pad_top][w + kx - pad_left] * dy[n][oc][h][w], and
      * db[oc] (db may be NULL), for output channels [channel_begin, channel_end) and the units [begin, end) of
@@ -113,25 +90,19 @@ typedef struct SimdKernels {
      * channels are left alone. Overwrites. To split by channels (at multiples of SIMD_CHANNEL_TILE) needs no second
      * pass and gives the same bits for any team; to split by units needs partial buffers that the caller adds in a
      * fixed order. scratch: grad_parameters_scratch(c) floats, 64-byte aligned, one a thread. */
-    void (*conv2d_grad_parameters_lanes)(const SimdConv *c, const SimdConvGradient *g, const float *x, float *dw,
-                                         float *db, float *scratch, int64_t channel_begin, int64_t channel_end,
-                                         int64_t begin, int64_t end);
+    void (*conv2d_grad_parameters_lanes)(const SimdConv *c, const float *dy, const float *x, float *dw, float *db,
+                                         float *scratch, int64_t channel_begin, int64_t channel_end, int64_t begin,
+                                         int64_t end);
     int64_t (*grad_parameters_scratch)(const SimdConv *c);
 
     /* --- max pooling --------------------------------------------------------------------------------------------
      * In lanes, 2x2 of stride 2: x [planes][in_height][in_width][L] to y, index [planes][in_height/2][in_width/2][L],
      * planes = blocks * channels. index may be NULL. Units: planes. */
-    void (*max_pool2_lanes)(const float *x, int64_t in_height, int64_t in_width, bool relu, float *y, uint8_t *index,
+    void (*max_pool2_lanes)(const float *x, int64_t in_height, int64_t in_width, float *y, uint8_t *index,
                             int64_t begin, int64_t end);
-    /* dx [planes][in_height][in_width][L] is overwritten (zeros where no maximum was): g * mask where the maximum was,
-     * g = dy, or 0 where y <= 0 if y isn't NULL; mask [planes][L] or NULL. Units: planes. */
-    void (*max_pool2_lanes_backward)(const float *dy, const uint8_t *index, const float *y, const float *mask,
-                                     int64_t in_height, int64_t in_width, float *dx, int64_t begin, int64_t end);
-    /* Plain layout, any window. index (or NULL) gets h * in_width + w of the maximum in its plane. Units: planes. */
-    void (*max_pool2d)(const SimdPool *p, const float *x, float *y, int32_t *index, int64_t begin, int64_t end);
-    /* dx is overwritten; windows that overlap add up. Units: planes. */
-    void (*max_pool2d_backward)(const SimdPool *p, const float *dy, const int32_t *index, float *dx, int64_t begin,
-                                int64_t end);
+    /* dx [planes][in_height][in_width][L] is overwritten: dy where the maximum was, else 0. Units: planes. */
+    void (*max_pool2_lanes_backward)(const float *dy, const uint8_t *index, int64_t in_height, int64_t in_width,
+                                     float *dx, int64_t begin, int64_t end);
 
     /* --- small batches, plain layout ----------------------------------------------------------------------------
      * x [N][IC][H][W], y [N][OC][OH][OW], or pooled [N][OC][OH/2][OW/2]; f->mask and f->index must be NULL.
@@ -158,10 +129,9 @@ typedef struct SimdKernels {
     void (*affine)(const float *x, float scale, float shift, float *y, int64_t begin,
                    int64_t end);                                                 /* x*scale + shift */
     void (*axpy)(float a, const float *x, float *y, int64_t begin, int64_t end); /* y += a * x */
-    /* g = gradient_scale * gradient + extra_scale * extra (extra may be NULL) + weight_decay * w;
-     * v = momentum * v + g; w -= learning_rate * (nesterov ? g + momentum * v : v). The gradients are left alone. */
-    void (*sgd_momentum)(const SimdSgd *s, const float *gradient, const float *extra, float *velocity, float *weight,
-                         int64_t begin, int64_t end);
+    /* g = gradient + weight_decay * w; v = momentum * v + g; w -= learning_rate * (nesterov ? g + momentum * v : v). */
+    void (*sgd_momentum)(const SimdSgd *s, const float *gradient, float *velocity, float *weight, int64_t begin,
+                         int64_t end);
     /* Partial sums over the range: add those of all ranges in a fixed order. */
     double (*sum_of_squares)(const float *x, int64_t begin, int64_t end);
     double (*squared_difference)(const float *a, const float *b, int64_t begin, int64_t end); /* sum (a - b)^2 */
@@ -169,24 +139,18 @@ typedef struct SimdKernels {
                        int64_t end); /* (a - b) * scale: the gradient of the mean squared error with scale = 2/count */
 
     /* --- rows of classes ----------------------------------------------------------------------------------------
-     * Units: rows of `classes` floats, dense. y may be x. exp is within 2 units in the last place. */
+     * Units: rows of `classes` floats, dense. y may be x. exp is within 2 units in the last place; a NaN or +infinity
+     * makes its row NaN. */
     void (*softmax)(const float *x, int64_t classes, float *y, int64_t begin, int64_t end);
-    /* probabilities = softmax(logits); returns the partial sum over the range of log(sum exp) - logit[label]. losses
-     * (or NULL) gets each row's. A row whose label isn't in 0..classes-1 counts 0. */
-    double (*cross_entropy)(const float *logits, const int64_t *labels, int64_t classes, float *probabilities,
-                            float *losses, int64_t begin, int64_t end);
-    /* d = (probabilities - onehot(label)) * scale; rows without a valid label give 0. d may be probabilities. */
-    void (*cross_entropy_grad)(const float *probabilities, const int64_t *labels, int64_t classes, float scale,
-                               float *d, int64_t begin, int64_t end);
 
     /* --- dropout ------------------------------------------------------------------------------------------------
      * Element i of a mask is kept if base/rng.h's rng_mask_word(seed, step, layer, i) >= p * 2^32, 0 <= p < 1, and is
-     * then 1/(1-p), else 0. mask[i], i in [begin, end), is the whole buffer's; units: elements. */
-    void (*dropout_mask)(uint64_t seed, uint64_t step, uint32_t layer, float p, float *mask, int64_t begin,
+     * then 1/(1-p), else 0. mask[0] is element `begin`; units: elements. */
+    void (*dropout_mask)(uint64_t seed, uint64_t step, uint32_t layer, double p, float *mask, int64_t begin,
                          int64_t end);
     /* mask [blocks][channels][L] for whole channels: element n * channels + c of the same numbers; 0 in padding lanes.
      * Units: blocks * channels. */
-    void (*dropout_mask_lanes)(uint64_t seed, uint64_t step, uint32_t layer, float p, int64_t batch, int64_t channels,
+    void (*dropout_mask_lanes)(uint64_t seed, uint64_t step, uint32_t layer, double p, int64_t batch, int64_t channels,
                                float *mask, int64_t begin, int64_t end);
 } SimdKernels;
 

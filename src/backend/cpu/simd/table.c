@@ -8,22 +8,16 @@
 extern const SimdKernels LEVEL(simd_kernels);
 
 const SimdKernels LEVEL(simd_kernels) = {
-    .level = REGISTERS == 32 ? SIMD_AVX512
-             : L == 8        ? SIMD_AVX2
-                             : SIMD_BASELINE,
     .name = TEXT(SIMD_LEVEL),
     .lanes = L,
     ROW(lanes_from_plain),
     ROW(lanes_to_plain),
     ROW(conv2d_lanes),
     ROW(conv2d_grad_input_lanes),
-    ROW(grad_input_scratch),
     ROW(conv2d_grad_parameters_lanes),
     ROW(grad_parameters_scratch),
     ROW(max_pool2_lanes),
     ROW(max_pool2_lanes_backward),
-    ROW(max_pool2d),
-    ROW(max_pool2d_backward),
     ROW(conv2d_plain),
     ROW(conv2d_plain_scratch),
     ROW(linear_rows),
@@ -38,8 +32,6 @@ const SimdKernels LEVEL(simd_kernels) = {
     ROW(squared_difference),
     ROW(difference),
     ROW(softmax),
-    ROW(cross_entropy),
-    ROW(cross_entropy_grad),
     ROW(dropout_mask),
     ROW(dropout_mask_lanes),
 };
