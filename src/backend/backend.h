@@ -44,6 +44,8 @@ int variables_find(const Variables *variables, const char *name); /* -1 when abs
 /* Copies to and from host memory, in the dtype and shape given at declaration (`bytes` must match). */
 Status variables_read(const Variables *variables, int index, void *out, size_t bytes, Error *error);
 Status variables_write(Variables *variables, int index, const void *in, size_t bytes, Error *error);
+/* Hands one variable's value to that of the same name in `to` (nowhere, if there is none) and leaves zeros. */
+Status variables_move(Variables *to, Variables *from, int index, Error *error);
 /* Copies every parameter (trainable variable) that both have by name: a snapshot. The sets may belong to different
  * backends, since all keep them in host memory. */
 Status variables_copy_parameters(Variables *to, const Variables *from, Error *error);

@@ -272,6 +272,15 @@ Status variables_write(Variables *variables, int index, const void *in, size_t b
     return STATUS_OK;
 }
 
+Status variables_move(Variables *to, Variables *from, int index, Error *error)
+{
+    const Variable *source = &from->items[index];
+    int target = variables_find(to, source->name);
+    if (target >= 0) RETURN_IF_ERROR(variables_write(to, target, source->tensor.data, source->tensor.size, error));
+    if (source->tensor.size > 0) memset(source->tensor.data, 0, source->tensor.size);
+    return STATUS_OK;
+}
+
 Status variables_copy_parameters(Variables *to, const Variables *from, Error *error)
 {
     for (int i = 0; i < from->count; i++) {

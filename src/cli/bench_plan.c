@@ -37,10 +37,7 @@ static void declare_train_step(Graph *g, Value loss)
     }
     graph_gradient(g, &loss, NULL, 1, parameters, count, gradients);
     graph_output(g, "loss", loss);
-    graph_set_phase(g, PHASE_UPDATE);
-    Value lr = graph_input(g, "lr", graph_real(g), shape_scalar());
-    for (int i = 0; i < count; i++)
-        sgd(g, parameters[i], gradients[i], lr, (SgdOptions){.momentum = MOMENTUM});
+    sgd_group(g, parameters, gradients, count, "lr", (SgdOptions){.momentum = MOMENTUM});
 }
 
 static void declare(Graph *g, const BenchWork *work)

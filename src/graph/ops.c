@@ -217,3 +217,11 @@ void sgd(Graph *g, Value w, Value gradient, Value lr, SgdOptions o)
     graph_assign(g, momentum, graph_sibling(g, updated, 1));
     graph_set_layer(g, "");
 }
+
+void sgd_group(Graph *g, const Value *parameters, const Value *gradients, int count, const char *lr, SgdOptions options)
+{
+    graph_set_phase(g, PHASE_UPDATE);
+    Value rate = graph_input(g, lr, graph_real(g), shape_scalar());
+    for (int i = 0; i < count; i++)
+        sgd(g, parameters[i], gradients[i], rate, options);
+}

@@ -53,3 +53,7 @@ Value clip_factor(Graph *g, Value norm, double max_norm, double scale);
 
 /* One step of SGD on parameter `w` (phase UPDATE): assigns it and its momentum, the state "<name of w>.momentum". */
 void sgd(Graph *g, Value w, Value gradient, Value lr, SgdOptions options);
+/* The same for a group of parameters, whose rate is the scalar input `lr`; those without a gradient (VALUE_NONE) stay
+ * as they are. */
+void sgd_group(Graph *g, const Value *parameters, const Value *gradients, int count, const char *lr,
+               SgdOptions options);

@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,11 +61,8 @@ static void declare_backward(Graph *g, const Soma *soma, int64_t rows, int64_t h
     Value norm = global_norm(g, reached, reached_count), factor = clip_factor(g, norm, 1, 1);
     graph_output(g, "norm", norm);
     for (int i = 0; i < count; i++) {
-        char name[192];
-        const ValueInfo *info = graph_value(g, targets[i]);
         if (!value_exists(gradients[i])) continue;
-        snprintf(name, sizeof name, "%s.peer", info->name);
-        Value sum = graph_state(g, name, info->dtype, info->shape, INITIALIZE_ZERO, 0);
+        Value sum = trainer_peer_gradient(g, targets[i]);
         graph_assign(g, sum, add_scaled(g, sum, gradients[i], factor));
     }
 }

@@ -64,7 +64,7 @@ Variables *trainer_variables(Trainer *trainer)
 
 /* --- the graph of a step --- */
 
-static Value peer_gradient(Graph *g, Value parameter)
+Value trainer_peer_gradient(Graph *g, Value parameter)
 {
     char name[NAME_SIZE];
     const ValueInfo *info = graph_value(g, parameter);
@@ -79,7 +79,7 @@ static void join_peer_gradients(Graph *g, const Value *parameters, int count, Va
     Value sums[MAX_PARAMETERS];
     graph_set_phase(g, PHASE_UPDATE);
     for (int i = 0; i < count; i++)
-        sums[i] = peer_gradient(g, parameters[i]);
+        sums[i] = trainer_peer_gradient(g, parameters[i]);
     Value factor = clip_factor(g, global_norm(g, sums, count), 1, scale);
     for (int i = 0; i < count; i++) {
         Value own = value_exists(gradients[i]) ? gradients[i] : affine(g, parameters[i], 0, 0);
@@ -101,9 +101,7 @@ static void declare_peer_step(Graph *g, const Trainer *trainer)
         gradients[count++] = VALUE_NONE;
     }
     join_peer_gradients(g, targets, count, gradients, o->peer_gradient_scale);
-    Value lr = graph_input(g, "lr", graph_real(g), shape_scalar());
-    for (int i = 0; i < count; i++)
-        sgd(g, targets[i], gradients[i], lr, o->sgd);
+    sgd_group(g, targets, gradients, count, "lr", o->sgd);
 }
 
 static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *sized)
@@ -138,10 +136,7 @@ static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *size
             if (value_exists(gradients[i])) graph_output(g, graph_value(g, targets[i])->name, gradients[i]);
         return;
     }
-    graph_set_phase(g, PHASE_UPDATE);
-    Value lr = graph_input(g, "lr", graph_real(g), shape_scalar());
-    for (int i = 0; i < count; i++)
-        sgd(g, targets[i], gradients[i], lr, o->sgd);
+    sgd_group(g, targets, gradients, count, "lr", o->sgd);
 }
 
 static Status compile_step(Trainer *trainer, SizedPlan *sized, Error *error)
@@ -239,16 +234,7 @@ Status trainer_add_peer_gradients(Trainer *trainer, Variables *from, Error *erro
     for (int i = 0; status == STATUS_OK && i < variables_count(from); i++) {
         const char *name = variables_name(from, i), *dot = strrchr(name, '.');
         if (dot == NULL || strcmp(dot, ".peer") != 0) continue;
-        int to = variables_find(trainer->variables, name);
-        size_t bytes = (size_t)shape_count(variables_shape(from, i)) * dtype_size(variables_dtype(from, i));
-        void *values = calloc(1, bytes);
-        if (values == NULL)
-            return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for the gradient of '%s'", name);
-        if (to >= 0) status = variables_read(from, i, values, bytes, error);
-        if (status == STATUS_OK && to >= 0) status = variables_write(trainer->variables, to, values, bytes, error);
-        memset(values, 0, bytes);
-        if (status == STATUS_OK) status = variables_write(from, i, values, bytes, error);
-        free(values);
+        status = variables_move(trainer->variables, from, i, error);
     }
     if (status != STATUS_OK) trainer->peer_gradients_wait = waited;
     return status;

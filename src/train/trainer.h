@@ -50,6 +50,9 @@ typedef struct TrainerLosses {
  * the update: the caller should stop. */
 Status trainer_step(Trainer *trainer, int64_t step, double lr, TrainerLosses *out, Error *error);
 
+/* The state in which a parameter's gradients from peers are summed, declared in `g`: "<name of the parameter>.peer". */
+Value trainer_peer_gradient(Graph *g, Value parameter);
+
 /* Gradients of the parameters from peers, already checked and clipped one by one, to be added to the own ones in the
  * next step (clipped to norm 1 together, scaled by peer_gradient_scale). `from` holds states named "<parameter>.peer"
  * and is zeroed. A second call before that step replaces what the first one brought. */

@@ -5,7 +5,6 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/onednn.h"
-#include "base/rng.h"
 #include "base/size.h"
 #include "graph/operation.h"
 
@@ -91,9 +90,11 @@ static void run_lanes(const Step *step, int share)
     if (step->input_count > 3 && step->inputs[3].present) {
         const int64_t *random = step->inputs[3].data;
         float *mask = (float *)step_scratch(step, share);
+        int64_t pairs = (c.out_height + 1) / 2; /* units of a block; only the share's blocks need factors */
         step->simd->dropout_mask_lanes((uint64_t)random[0], (uint64_t)random[1], step->attributes.conv2d.drop_layer,
-                                       step->attributes.conv2d.drop_probability, c.batch, c.out_channels, mask, 0,
-                                       simd_blocks(step->simd, c.batch) * c.out_channels);
+                                       step->attributes.conv2d.drop_probability, c.batch, c.out_channels, mask,
+                                       units.begin / pairs * c.out_channels,
+                                       (units.end + pairs - 1) / pairs * c.out_channels);
         f.mask = mask;
     }
     step->simd->conv2d_lanes(&c, &f, units.begin, units.end);
@@ -244,15 +245,12 @@ static void pool_image(const Step *step, const float *full, int64_t image, const
     int64_t oh = y->shape.dims[2], ow = y->shape.dims[3];
     uint8_t *index = step->outputs[1].data;
     const int64_t *random = step->input_count > 3 ? step->inputs[3].data : NULL;
-    double p = step->attributes.conv2d.drop_probability;
     for (int64_t o = 0; o < c->out_channels; o++) {
         uint64_t channel = (uint64_t)(image * c->out_channels + o);
         float factor = 1;
         if (random != NULL)
-            factor = rng_mask_word((uint64_t)random[0], (uint64_t)random[1], step->attributes.conv2d.drop_layer,
-                                   channel) >= p * 4294967296.0
-                         ? (float)(1 / (1 - p))
-                         : 0;
+            factor = dropout_factor(random, step->attributes.conv2d.drop_layer,
+                                    step->attributes.conv2d.drop_probability, channel);
         for (int64_t i = 0; i < oh * ow; i++) {
             const float *window = full + (o * c->out_height + i / ow * 2) * c->out_width + i % ow * 2;
             float most = window[0] * factor;

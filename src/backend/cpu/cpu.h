@@ -117,6 +117,10 @@ static inline unsigned char *step_scratch(const Step *step, int share)
     return step->scratch + (size_t)share * step->scratch_bytes;
 }
 
+/* What dropout multiplies an element or channel by (graph/operation_kind.h): 0, or 1 / (1 - probability). `random`:
+ * seed, step. */
+float dropout_factor(const int64_t *random, uint32_t layer, double probability, uint64_t index);
+
 /* The steps that aren't graph operations. prepare_convert: plain <-> lanes, with scale and shift in attributes.affine
  * (used when going to lanes). prepare_copy: plain rows, any dtype. */
 Status prepare_convert(Step *step, Error *error);

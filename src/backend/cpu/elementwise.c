@@ -165,12 +165,10 @@ static Random random_of(const View *view)
     return (Random){(uint64_t)values[0], (uint64_t)values[1]};
 }
 
-static float factor(const Step *step, Random random, uint64_t index)
+float dropout_factor(const int64_t *random, uint32_t layer, double probability, uint64_t index)
 {
-    double p = step->attributes.dropout.probability;
-    return rng_mask_word(random.seed, random.step, step->attributes.dropout.layer, index) >= p * 4294967296.0
-               ? (float)(1 / (1 - p))
-               : 0;
+    uint32_t word = rng_mask_word((uint64_t)random[0], (uint64_t)random[1], layer, index);
+    return word >= probability * 4294967296.0 ? (float)(1 / (1 - probability)) : 0;
 }
 
 static void dropout_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
@@ -196,11 +194,12 @@ static void run_dropout_channels(const Step *step, int share)
 {
     const View *x = &step->inputs[0], *y = &step->outputs[0];
     int64_t channels = y->shape.dims[1], plane = view_columns(y) / channels;
-    Random random = random_of(&step->inputs[1]);
+    const int64_t *random = step->inputs[1].data;
     Range rows = share_of(view_rows(y), 1, share, step->shares);
     for (int64_t n = rows.begin; n < rows.end; n++)
         for (int64_t c = 0; c < channels; c++) {
-            float keep = factor(step, random, (uint64_t)(n * channels + c));
+            float keep = dropout_factor(random, step->attributes.dropout.layer, step->attributes.dropout.probability,
+                                        (uint64_t)(n * channels + c));
             float *to = view_f32(y) + n * y->stride + c * plane;
             if (keep > 0)
                 step->simd->affine(view_f32(x) + n * x->stride + c * plane, keep, 0, to, 0, plane);
