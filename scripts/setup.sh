@@ -2,6 +2,7 @@
 # Installs what the build and the tests need, by apt, as root or with sudo. Does nothing where all of it is there already.
 #
 #   scripts/setup.sh              what the build and the tests need
+#   scripts/setup.sh --fuzz       what the fuzzers need besides
 #   scripts/setup.sh PACKAGE…     these packages instead (the Dockerfile's final stage)
 set -euo pipefail
 
@@ -12,7 +13,25 @@ packages=(
     check
     python3 python3-venv ca-certificates curl git
 )
-[ $# -eq 0 ] || packages=("$@")
+# Where libFuzzer isn't part of clang's own packages it is in this one (Debian from 12 on, Ubuntu from 24.04 on).
+fuzz_packages=(clang libclang-rt-dev)
+
+can_fuzz() {
+    echo 'int LLVMFuzzerTestOneInput(const char *b, unsigned long n) { return n && !b; }' |
+        clang -fsanitize=fuzzer,address,undefined -x c -o /dev/null - 2>/dev/null
+}
+
+fuzz=no
+if [ "${1:-}" = --fuzz ]; then
+    fuzz=yes
+    packages=("${fuzz_packages[@]}")
+    if can_fuzz; then
+        echo 'setup: clang and libFuzzer are installed already'
+        exit 0
+    fi
+elif [ $# -gt 0 ]; then
+    packages=("$@")
+fi
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     echo "setup: this system has no apt; install the equivalents of these Debian packages by hand: ${packages[*]}" >&2
@@ -42,5 +61,16 @@ fi
 
 echo "setup: installing ${missing[*]}"
 "${as_root[@]}" apt-get update --quiet --quiet
+if [ $fuzz = yes ]; then
+    known=()
+    for package in "${missing[@]}"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then known+=("$package"); fi
+    done
+    missing=("${known[@]}")
+fi
 "${as_root[@]}" apt-get install --quiet --quiet --yes --no-install-recommends "${missing[@]}"
+if [ $fuzz = yes ] && ! can_fuzz; then
+    echo 'setup: clang is installed, but libFuzzer is not: the fuzzers cannot be built' >&2
+    exit 1
+fi
 echo "setup: done"

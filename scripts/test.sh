@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds and tests everything: the release build; the C tests under AddressSanitizer and UBSan; the threaded ones under
-# ThreadSanitizer; the cpu backend once more without AVX-512; and the format of the code. About 15 minutes on 2 cores.
+# ThreadSanitizer; the cpu backend once more without AVX-512; fuzzers for FUZZ_SECONDS (60) each; and the format of the
+# code. About 20 minutes on 2 cores.
 #
 #   scripts/test.sh                  all of it
 #   scripts/test.sh --quick          the release build and its tests alone
@@ -23,7 +24,7 @@ for argument in "$@"; do
     case $argument in
     --quick) quick=yes ;;
     -h | --help)
-        sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 0
         ;;
     -*)
@@ -82,6 +83,24 @@ cpu_without_avx512() {
     ONEDNN_MAX_CPU_ISA=AVX2 run_tests release --label-regex "$cpu_labels"
 }
 
+# fuzz_one PROGRAM: says executions and coverage (edges of the program's control flow); all of its output on a finding.
+fuzz_one() {
+    local name=${1##*/fuzz_} log=build/fuzz/log/${1##*/fuzz_} corpus=build/fuzz/corpus/${1##*/fuzz_}
+    mkdir -p build/fuzz/log "$corpus"
+    if ! "$1" -max_total_time="${FUZZ_SECONDS:-60}" -max_len=512 -artifact_prefix="$log." "$corpus" >"$log" 2>&1; then
+        cat "$log"
+        return 1
+    fi
+    printf '%-12s %12s executions, coverage %s of %s\n' "$name" "$(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log")" \
+        "$(sed -n 's/.*DONE *cov: \([0-9]*\).*/\1/p' "$log")" "$(sed -n 's/.*(\([0-9]*\) inline 8-bit counters).*/\1/p' "$log")"
+}
+export -f fuzz_one
+
+fuzz() {
+    # shellcheck disable=SC2016
+    printf '%s\0' build/fuzz/fuzz_* | xargs -0 -n 1 -P "$(nproc)" bash -c 'fuzz_one "$0"'
+}
+
 # Other versions of clang-format lay out differently, so only version 14 judges.
 check_format() {
     local formatter
@@ -103,6 +122,11 @@ fi
 if [ $quick = no ]; then
     if phase 'build asan' build asan; then phase 'test asan, ubsan' address_tests || true; fi
     if phase 'build tsan' build tsan; then phase 'test tsan' thread_tests || true; fi
+    if ! scripts/setup.sh --fuzz; then
+        summary+=('fuzz: skipped, no clang with libFuzzer')
+    elif phase 'build fuzz' build fuzz; then
+        phase 'fuzz' fuzz || true
+    fi
 fi
 
 printf '\n== summary, %d s\n' $SECONDS

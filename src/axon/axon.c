@@ -1,162 +1,207 @@
-/* The server as a whole: start, the table of somas, counters, stop. */
+/* The server as a whole: start, counters, drain, stop. */
 #include "axon/axon.h"
 
 #include <errno.h>
-#include <grpc/grpc_security.h>
-#include <netdb.h>
-#include <stdio.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/random.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "axon/internal.h"
+#include "axon/services.h"
 
 enum {
-    POSTED_CALLS = 64,  /* of each method; as many can arrive at once without waiting for the network thread */
-    POSTED_UNKNOWN = 4, /* calls of methods that don't exist must be answered too, or their callers would wait */
-    QUEUE_CAPACITY = 256,
-};
+    /* Calls that gRPC may hand over without being asked again, of each method at each door: more that come at once wait
+     * inside gRPC for the microseconds until the thread has asked. */
+    POSTED_FORWARD = 128,
+    POSTED_BACKWARD = 64,
+    POSTED_OTHERS = 4, /* calls of methods that don't exist must be answered too, or their callers would wait */
 
-static const char *const method_paths[METHODS] = {
-    [METHOD_FORWARD] = "/Bittensor/Forward",
-    [METHOD_BACKWARD] = "/Bittensor/Backward",
+    THREADS = 2,
+    QUEUE_CAPACITY = 1024,
+    QUEUE_MESSAGES = 4, /* of the largest size, that may wait */
+    MEMORY_BYTES = 512 << 20,
+
+    /* Against connections that only cost: */
+    STREAMS_MOST = 1024, /* calls at once on a connection */
+    METADATA_MOST = 16 << 10,
+    KEEPALIVE_MS = 60000, /* a silent caller is asked whether it's there, and has this long to say so: */
+    KEEPALIVE_TIMEOUT_MS = 20000,
+    PING_MS = 5000, /* callers may ask likewise, this often */
+    PING_STRIKES = 3,
+    READ_MOST = 128 << 10, /* bytes of a connection that are taken apart before another one's turn; gRPC: 4 MiB */
 };
 
 /* --- start --- */
 
-static void *run_network(void *context)
+static void add_quota(RpcArgs *args, grpc_resource_quota *quota)
 {
-    Axon *axon = context;
-    rpc_run(axon->completions);
-    return NULL;
+    args->list[args->args.num_args++] =
+        (grpc_arg){.type = GRPC_ARG_POINTER,
+                   .key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA,
+                   .value.pointer = {.p = quota, .vtable = grpc_resource_quota_arg_vtable()}};
 }
 
-/* gRPC says only that it can't: a socket of our own finds out why. */
-static Status explain_refusal(const char *address, const char *host, int port, Error *error)
+static void create_bare_server(Axon *axon)
 {
-    char service[8];
-    snprintf(service, sizeof service, "%d", port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found;
-    int failure = getaddrinfo(host, service, &hints, &found);
-    if (failure)
-        return error_set(error, STATUS_INVALID_ARGUMENT, "cannot listen on %s: %s", address, gai_strerror(failure));
-    Status status = STATUS_OK;
-    for (struct addrinfo *at = found; at && status == STATUS_OK; at = at->ai_next) {
-        int yes = 1, fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
-        if (fd < 0) continue;
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes); /* as gRPC does */
-        if (bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, 1) != 0)
-            status = error_set_errno(error, errno, "cannot listen on %s", address);
-        close(fd);
-    }
-    freeaddrinfo(found);
-    return status != STATUS_OK ? status : error_set(error, STATUS_UNAVAILABLE, "gRPC cannot listen on %s", address);
+    RpcArgs args;
+    grpc_resource_quota *quota = grpc_resource_quota_create("axon");
+    grpc_resource_quota_resize(quota, axon->memory_bytes);
+    rpc_args_init(&args, axon->max_message_bytes);
+    rpc_args_add(&args, GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MOST);
+    rpc_args_add(&args, GRPC_ARG_MAX_METADATA_SIZE, METADATA_MOST);
+    rpc_args_add(&args, GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS);
+    rpc_args_add(&args, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS);
+    rpc_args_add(&args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    rpc_args_add(&args, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_MS);
+    rpc_args_add(&args, GRPC_ARG_HTTP2_MAX_PING_STRIKES, PING_STRIKES);
+    /* gRPC would unpack a message of any size before its limit is looked at. */
+    rpc_args_add(&args, GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+    rpc_args_add(&args, GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, READ_MOST);
+    add_quota(&args, quota);
+    axon->server = grpc_server_create(&args.args, NULL);
+    grpc_resource_quota_unref(quota);
 }
 
-static void format_address(Axon *axon, const char *host, int port)
+static Status register_method(Axon *axon, size_t index, const char *path, Error *error)
 {
-    snprintf(axon->address, sizeof axon->address, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
-}
-
-static Status listen_on(Axon *axon, const char *text, Error *error)
-{
-    char host[PEER_ADDRESS_SIZE];
-    int port;
-    RETURN_IF_ERROR(address_parse(text, host, &port, error));
-    format_address(axon, host, port);
-    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
-    axon->port = grpc_server_add_http2_port(axon->server, axon->address, credentials);
-    grpc_server_credentials_release(credentials);
-    if (axon->port <= 0) return explain_refusal(axon->address, host, port, error);
-    format_address(axon, host, axon->port);
-    return STATUS_OK;
+    axon->methods[index] =
+        grpc_server_register_method(axon->server, path, NULL, GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
+    return axon->methods[index] ? STATUS_OK : error_set(error, STATUS_INTERNAL, "gRPC refused the method %s", path);
 }
 
 static Status create_server(Axon *axon, Error *error)
 {
-    RpcArgs args;
-    rpc_args_init(&args, axon->max_message_bytes);
-    rpc_args_add(&args, GRPC_ARG_ALLOW_REUSEPORT, 0); /* or two processes would share a port without noticing */
-    axon->completions = grpc_completion_queue_create_for_next(NULL);
-    axon->server = grpc_server_create(&args.args, NULL);
-    grpc_server_register_completion_queue(axon->server, axon->completions, NULL);
-    for (int method = 0; method < METHOD_UNKNOWN; method++) {
-        axon->methods[method] = grpc_server_register_method(axon->server, method_paths[method], NULL,
-                                                            GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
-        if (!axon->methods[method])
-            return error_set(error, STATUS_INTERNAL, "gRPC refused the method %s", method_paths[method]);
+    create_bare_server(axon);
+    for (int i = 0; i < axon->door_count; i++) {
+        axon->doors[i] = (Door){.axon = axon, .queue = grpc_completion_queue_create_for_next(NULL)};
+        grpc_server_register_completion_queue(axon->server, axon->doors[i].queue, NULL);
+    }
+    axon->completions = axon->doors[0].queue;
+    RETURN_IF_ERROR(register_method(axon, METHOD_FORWARD, "/Bittensor/Forward", error));
+    RETURN_IF_ERROR(register_method(axon, METHOD_BACKWARD, "/Bittensor/Backward", error));
+    for (size_t i = 0; i < axon->further_count; i++)
+        RETURN_IF_ERROR(register_method(axon, METHOD_FURTHER + i, axon->further[i].path, error));
+    return services_register(axon, error);
+}
+
+static Status post_calls(Door *door, Error *error)
+{
+    Axon *axon = door->axon;
+    for (size_t method = 0; method < METHOD_FURTHER + axon->further_count; method++) {
+        int count = method == METHOD_FORWARD    ? POSTED_FORWARD
+                    : method == METHOD_BACKWARD ? POSTED_BACKWARD
+                                                : POSTED_OTHERS;
+        for (int i = 0; i < count; i++)
+            RETURN_IF_ERROR(server_call_post(door, (Method)method, error));
     }
     return STATUS_OK;
 }
 
-static Status post_calls(Axon *axon, Error *error)
+static Status start_threads(Axon *axon, Error *error)
 {
-    grpc_server_start(axon->server);
-    for (int method = 0; method < METHODS; method++)
-        for (int i = 0; i < (method == METHOD_UNKNOWN ? POSTED_UNKNOWN : POSTED_CALLS); i++)
-            RETURN_IF_ERROR(server_call_post(axon, (Method)method, error));
+    while (axon->thread_count < axon->thread_most) {
+        RETURN_IF_ERROR(
+            rpc_thread_start(&axon->threads[axon->thread_count], axon_network, axon, "axon-network", error));
+        axon->thread_count++;
+    }
     return STATUS_OK;
 }
 
-static void end_thread_network(Axon *axon)
+static void end_threads(Axon *axon)
 {
-    grpc_completion_queue_shutdown(axon->completions);
-    pthread_join(axon->network, NULL);
-}
-
-static void end_thread_worker(Axon *axon)
-{
-    queue_close(axon->waiting);
-    pthread_join(axon->worker, NULL);
+    for (int i = 0; i < axon->door_count; i++)
+        grpc_completion_queue_shutdown(axon->doors[i].queue);
+    pthread_mutex_lock(&axon->lock);
+    axon->ended = true;
+    pthread_cond_broadcast(&axon->changed);
+    pthread_mutex_unlock(&axon->lock);
+    for (int i = 0; i < axon->thread_count; i++)
+        pthread_join(axon->threads[i], NULL);
 }
 
 static void free_axon(Axon *axon)
 {
+    services_free(axon);
+    gate_free(axon);
     if (axon->server) grpc_server_destroy(axon->server);
-    if (axon->completions) grpc_completion_queue_destroy(axon->completions);
-    queue_destroy(axon->waiting);
-    pthread_cond_destroy(&axon->shut_down_changed);
+    for (int i = 0; i < axon->door_count; i++)
+        if (axon->doors[i].queue) grpc_completion_queue_destroy(axon->doors[i].queue);
+    server_calls_free(axon);
+    pthread_cond_destroy(&axon->changed);
     pthread_mutex_destroy(&axon->lock);
-    pthread_mutex_destroy(&axon->serving);
     free(axon);
     rpc_stop();
 }
 
-static Status allocate(const AxonOptions *options, Axon **out, Error *error)
+static int core_count(void)
+{
+    cpu_set_t cores;
+    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+}
+
+static void set_options(Axon *axon, const AxonOptions *options)
+{
+    axon->max_message_bytes = options->max_message_bytes ? options->max_message_bytes : RPC_MESSAGE_BYTES;
+    axon->memory_bytes = options->memory_bytes ? options->memory_bytes : MEMORY_BYTES;
+    axon->handler_threads = options->handler_threads > 0 ? options->handler_threads : 1;
+    int threads = options->threads > 0 ? options->threads : THREADS;
+    axon->thread_most = threads < AXON_MAX_THREADS ? threads : AXON_MAX_THREADS;
+    axon->door_count = axon->thread_most > 1 ? axon->thread_most - 1 : 1;
+    schedule_init(&axon->schedule, options->queue_capacity ? options->queue_capacity : QUEUE_CAPACITY,
+                  options->queue_bytes ? options->queue_bytes : QUEUE_MESSAGES * axon->max_message_bytes);
+    share_init(&axon->share, options->share, core_count(), clock_now(clock_monotonic()));
+}
+
+static Status allocate(const AxonOptions *options, const AxonMethod *methods, size_t count, Axon **out, Error *error)
 {
     RETURN_IF_ERROR(key_check("neuron key", options->neuron_key, strlen(options->neuron_key), error));
+    if (count > AXON_MAX_FURTHER)
+        return error_set(error, STATUS_RESOURCE_EXHAUSTED, "%zu further methods, expected at most %d", count,
+                         AXON_MAX_FURTHER);
     Axon *axon = calloc(1, sizeof *axon);
     if (!axon) return error_set_errno(error, ENOMEM, "an axon");
     strcpy(axon->neuron_key, options->neuron_key); /* key_check has measured it */
-    axon->max_message_bytes = options->max_message_bytes ? options->max_message_bytes : RPC_MESSAGE_BYTES;
-    axon->queue_bytes = options->queue_bytes ? options->queue_bytes : 4 * axon->max_message_bytes;
-    axon->queue_capacity = options->queue_capacity ? options->queue_capacity : QUEUE_CAPACITY;
-    pthread_mutex_init(&axon->serving, NULL);
+    if (count) memcpy(axon->further, methods, count * sizeof *methods);
+    axon->further_count = count;
+    set_options(axon, options);
+    if (getrandom(&axon->seed, sizeof axon->seed, GRND_NONBLOCK) < 0) axon->seed = clock_now(clock_realtime());
+    TAILQ_INIT(&axon->fresh);
+    TAILQ_INIT(&axon->spare);
+    TAILQ_INIT(&axon->unsent);
     pthread_mutex_init(&axon->lock, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&axon->shut_down_changed, &attributes);
+    pthread_cond_init(&axon->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     *out = axon;
     return STATUS_OK;
 }
 
+static Status open_doors(Axon *axon, Error *error)
+{
+    grpc_server_start(axon->server);
+    for (int i = 0; i < axon->door_count; i++)
+        RETURN_IF_ERROR(post_calls(&axon->doors[i], error));
+    RETURN_IF_ERROR(services_post(axon, error));
+    axon_health_set(axon, "", true);
+    return gate_start(axon, error);
+}
+
 /* The threads stand before the port is open, so that whatever fails can be undone without a server's shutdown. */
-Status axon_start(const AxonOptions *options, Axon **out, Error *error)
+Status axon_start_with_methods(const AxonOptions *options, const AxonMethod *methods, size_t count, Axon **out,
+                               Error *error)
 {
     Axon *axon = NULL;
     Status status;
-    RETURN_IF_ERROR(allocate(options, &axon, error));
+    RETURN_IF_ERROR(allocate(options, methods, count, &axon, error));
     rpc_start();
-    GOTO_IF_ERROR(queue_create(axon->queue_capacity, &axon->waiting, error), free_it);
     GOTO_IF_ERROR(create_server(axon, error), free_it);
-    GOTO_IF_ERROR(rpc_thread_start(&axon->network, run_network, axon, "axon-network", error), free_it);
-    GOTO_IF_ERROR(rpc_thread_start(&axon->worker, axon_worker, axon, "axon-worker", error), end_network);
-    GOTO_IF_ERROR(listen_on(axon, options->listen, error), end_worker);
-    status = post_calls(axon, error);
+    GOTO_IF_ERROR(start_threads(axon, error), end_it);
+    GOTO_IF_ERROR(gate_open(axon, options->listen, error), end_it);
+    status = open_doors(axon, error);
     if (status != STATUS_OK) {
         axon_destroy(axon);
         return status;
@@ -164,13 +209,16 @@ Status axon_start(const AxonOptions *options, Axon **out, Error *error)
     *out = axon;
     return STATUS_OK;
 
-end_worker:
-    end_thread_worker(axon);
-end_network:
-    end_thread_network(axon);
+end_it:
+    end_threads(axon);
 free_it:
     free_axon(axon);
     return status;
+}
+
+Status axon_start(const AxonOptions *options, Axon **out, Error *error)
+{
+    return axon_start_with_methods(options, NULL, 0, out, error);
 }
 
 int axon_port(const Axon *axon)
@@ -183,49 +231,18 @@ const char *axon_address(const Axon *axon)
     return axon->address;
 }
 
-/* --- the table of somas --- */
-
-/* With `serving` held: the entry of a key, or soma_count. */
-static size_t index_of(const Axon *axon, const char *key)
+void axon_health_set(Axon *axon, const char *service, bool serving)
 {
-    size_t i = 0;
-    while (i < axon->soma_count && strcmp(axon->somas[i].key, key) != 0)
-        i++;
-    return i;
-}
-
-Status axon_serve(Axon *axon, const char *synapse_key, AxonHandler handler, Error *error)
-{
-    RETURN_IF_ERROR(key_check("synapse key", synapse_key, strlen(synapse_key), error));
-    Status status = STATUS_OK;
-    pthread_mutex_lock(&axon->serving);
-    size_t index = index_of(axon, synapse_key);
-    if (index == AXON_MAX_SOMAS) {
-        status = error_set(error, STATUS_RESOURCE_EXHAUSTED, "cannot serve '%s': %d somas are served already",
-                           synapse_key, AXON_MAX_SOMAS);
-    } else {
-        if (index == axon->soma_count) axon->soma_count++;
-        strcpy(axon->somas[index].key, synapse_key);
-        axon->somas[index].handler = handler;
-    }
-    pthread_mutex_unlock(&axon->serving);
-    return status;
-}
-
-Status axon_withdraw(Axon *axon, const char *synapse_key, Error *error)
-{
-    Status status = STATUS_OK;
-    pthread_mutex_lock(&axon->serving);
-    size_t index = index_of(axon, synapse_key);
-    if (index == axon->soma_count)
-        status = error_set(error, STATUS_NOT_FOUND, "no soma with synapse_key '%s' is served", synapse_key);
-    else
-        axon->somas[index] = axon->somas[--axon->soma_count];
-    pthread_mutex_unlock(&axon->serving);
-    return status;
+    services_health_set(axon, service, serving);
 }
 
 /* --- counters --- */
+
+const char *batch_closing_name(BatchClosing closing)
+{
+    static const char *const names[BATCH_CLOSINGS] = {"size", "time", "deadline", "idle"};
+    return names[closing];
+}
 
 static uint64_t read_counter(const atomic_uint_fast64_t *counter)
 {
@@ -235,18 +252,54 @@ static uint64_t read_counter(const atomic_uint_fast64_t *counter)
 void axon_counters(const Axon *axon, AxonCounters *out)
 {
     const Counters *counters = &axon->counters;
-    out->calls = read_counter(&counters->calls);
-    out->forwards = read_counter(&counters->answered[METHOD_FORWARD]);
-    out->backwards = read_counter(&counters->answered[METHOD_BACKWARD]);
+    *out = (AxonCounters){
+        .calls = read_counter(&counters->calls),
+        .forwards = read_counter(&counters->answered[METHOD_FORWARD]),
+        .backwards = read_counter(&counters->answered[METHOD_BACKWARD]),
+        .bytes_in = read_counter(&counters->bytes_in),
+        .bytes_out = read_counter(&counters->bytes_out),
+        .batched_calls = read_counter(&counters->batched_calls),
+        .batched_rows = read_counter(&counters->batched_rows),
+        .handler_ns = read_counter(&counters->handler_ns),
+        .paused_ns = read_counter(&counters->paused_ns),
+        .in_flight = read_counter(&counters->in_flight),
+    };
     for (int status = 0; status <= STATUS_UNAUTHENTICATED; status++)
         out->failures[status] = read_counter(&counters->failures[status]);
-    out->bytes_in = read_counter(&counters->bytes_in);
-    out->bytes_out = read_counter(&counters->bytes_out);
-    out->handler_ns = read_counter(&counters->handler_ns);
-    out->waiting = queue_length(axon->waiting);
+    for (int closing = 0; closing < BATCH_CLOSINGS; closing++)
+        out->batches[closing] = read_counter(&counters->batches[closing]);
+    gate_count(axon, out);
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&axon->lock;
+    pthread_mutex_lock(lock);
+    out->waiting = axon->schedule.count;
+    pthread_mutex_unlock(lock);
 }
 
-/* --- stop --- */
+/* --- drain and stop --- */
+
+static struct timespec after(uint64_t ns)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    uint64_t end = (uint64_t)until.tv_nsec + ns % 1000000000u;
+    until.tv_sec += (time_t)(ns / 1000000000u + end / 1000000000u);
+    until.tv_nsec = (long)(end % 1000000000u);
+    return until;
+}
+
+bool axon_drain(Axon *axon, uint64_t timeout_ns)
+{
+    struct timespec until = after(timeout_ns);
+    atomic_store(&axon->draining, true);
+    services_drain(axon);
+    pthread_mutex_lock(&axon->lock);
+    int failure = 0;
+    while (read_counter(&axon->counters.in_flight) && failure == 0)
+        failure = pthread_cond_timedwait(&axon->changed, &axon->lock, &until);
+    bool drained = read_counter(&axon->counters.in_flight) == 0;
+    pthread_mutex_unlock(&axon->lock);
+    return drained;
+}
 
 static void on_shut_down(RpcTag *tag, bool success)
 {
@@ -254,40 +307,60 @@ static void on_shut_down(RpcTag *tag, bool success)
     Axon *axon = (Axon *)(void *)((char *)tag - offsetof(Axon, shut_down_tag));
     pthread_mutex_lock(&axon->lock);
     axon->shut_down = true;
-    pthread_cond_broadcast(&axon->shut_down_changed);
+    pthread_cond_broadcast(&axon->changed);
     pthread_mutex_unlock(&axon->lock);
 }
 
-/* Until every call is over, or until `grace_ns` have passed. */
-static void wait_for_shut_down(Axon *axon, uint64_t grace_ns)
+/* Whoever got the last answers may ask again at once: here the status is UNAVAILABLE, and of gRPC's shutdown CANCELLED.
+ */
+static void linger(uint64_t most_ns)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    uint64_t end = (uint64_t)until.tv_nsec + grace_ns % 1000000000u;
-    until.tv_sec += (time_t)(grace_ns / 1000000000u + end / 1000000000u);
-    until.tv_nsec = (long)(end % 1000000000u);
+    const uint64_t enough = 50000000;
+    struct timespec span = {0, (long)(most_ns < enough ? most_ns : enough)};
+    nanosleep(&span, NULL);
+}
+
+/* Connections say goodbye, which takes a round trip; a caller that doesn't answer is not waited for long. */
+static void wait_for_goodbyes(Axon *axon, uint64_t most_ns)
+{
+    const uint64_t second = 1000000000;
+    struct timespec until = after(most_ns < second ? most_ns : second);
     pthread_mutex_lock(&axon->lock);
-    while (!axon->shut_down)
-        if (pthread_cond_timedwait(&axon->shut_down_changed, &axon->lock, &until) == ETIMEDOUT) break;
+    int failure = 0;
+    while (!axon->shut_down && failure == 0)
+        failure = pthread_cond_timedwait(&axon->changed, &axon->lock, &until);
     pthread_mutex_unlock(&axon->lock);
 }
 
-/* The order is gRPC's: the server is down when its tag comes back, which is after the last call is unreferenced; only
- * then may the queues end, since no operation may start on a completion queue that was shut down. */
+static void cancel_the_rest(Axon *axon)
+{
+    Error error;
+    error_set(&error, STATUS_UNAVAILABLE, "this neuron has ended");
+    axon_refuse_waiting(axon, NULL, &error);
+    grpc_server_cancel_all_calls(axon->server);
+    pthread_mutex_lock(&axon->lock);
+    while (!axon->shut_down || read_counter(&axon->counters.in_flight))
+        pthread_cond_wait(&axon->changed, &axon->lock);
+    pthread_mutex_unlock(&axon->lock);
+}
+
+/* The order is gRPC's: the server is down when its tag comes back; a handler may still be running then, and answers.
+ * Only when the last call has gone may the queues end, since no operation may start on a queue that was shut down. */
 void axon_stop(Axon *axon, uint64_t grace_ns)
 {
     if (atomic_exchange(&axon->stopping, true)) return;
+    uint64_t begun = clock_now(clock_monotonic());
+    bool drained = axon_drain(axon, grace_ns);
+    if (drained && grace_ns) linger(grace_ns);
+    uint64_t spent = clock_now(clock_monotonic()) - begun;
+    services_end(axon);
+    gate_end(axon);
     axon->shut_down_tag.done = on_shut_down;
     rpc_tag_release(&axon->shut_down_tag);
     grpc_server_shutdown_and_notify(axon->server, axon->completions, &axon->shut_down_tag);
-    wait_for_shut_down(axon, grace_ns);
-    grpc_server_cancel_all_calls(axon->server);
-    pthread_mutex_lock(&axon->lock);
-    while (!axon->shut_down)
-        pthread_cond_wait(&axon->shut_down_changed, &axon->lock);
-    pthread_mutex_unlock(&axon->lock);
-    end_thread_worker(axon);
-    end_thread_network(axon);
+    if (drained && spent < grace_ns) wait_for_goodbyes(axon, grace_ns - spent);
+    cancel_the_rest(axon);
+    end_threads(axon);
 }
 
 void axon_destroy(Axon *axon)

@@ -67,7 +67,8 @@ void text_clean(char *text)
 {
     for (uint8_t *at = (uint8_t *)text; *at;) {
         size_t length = utf8_length(at);
-        if (length == 0 || *at < 0x20 || *at == 0x7F) {
+        bool control = *at < 0x20 || *at == 0x7F || (*at == 0xC2 && length == 2 && at[1] < 0xA0); /* C0, DEL, C1 */
+        if (length == 0 || control) {
             *at++ = '?';
         } else {
             at += length;

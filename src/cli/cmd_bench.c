@@ -1,26 +1,50 @@
 #include <string.h>
 
 #include "cli/bench_layers.h"
+#include "cli/bench_serve.h"
 #include "cli/bench_step.h"
+#include "cli/bench_wire.h"
 #include "cli/command.h"
 #include "cli/session.h"
 
+static const char *const kinds[] = {"layers", "step", "serve", "wire"};
+
+static bool is(const Options *options, const char *kind)
+{
+    return strcmp(options->operands[0], kind) == 0;
+}
+
+/* What is measured inside this process, with a backend and one to check it with. */
+static Status bench_plans(const Options *options, Output *output, Backend **backend, Backend *reference, Error *error)
+{
+    RETURN_IF_ERROR(session_backend(options, options->threads, output, backend, error));
+    if (is(options, "layers")) return bench_layers(options, *backend, reference, output, error);
+    return bench_step(options, *backend, reference, output, error);
+}
+
 static int run(const Options *options, Output *output)
 {
-    static const char *const kinds[] = {"layers", "step"};
-    const char *kind = options->operands[0];
-    bool layers = strcmp(kind, "layers") == 0;
-    if (!layers && strcmp(kind, "step") != 0) return command_unknown_word(output, "benchmark", kind, kinds, 2);
+    bool known = false, wire = is(options, "wire");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        known = known || is(options, kinds[i]);
+    if (!known)
+        return command_unknown_word(output, "benchmark", options->operands[0], kinds, sizeof kinds / sizeof *kinds);
+    if (!wire && session_soma(options) == NULL) {
+        output_error(output, "--soma is '%s', which computes nothing, expected a model; neuron bench wire measures it",
+                     options->soma);
+        return EXIT_USAGE;
+    }
 
     Backend *backend = NULL, *reference = NULL;
     Error error = {0};
     Status status;
-    GOTO_IF_ERROR(session_backend(options, options->threads, output, &backend, &error), done);
-    GOTO_IF_ERROR(backend_open("reference", NULL, &reference, &error), done);
-    if (layers)
-        GOTO_IF_ERROR(bench_layers(options, backend, reference, output, &error), done);
+    if (!wire) GOTO_IF_ERROR(backend_open("reference", NULL, &reference, &error), done);
+    if (wire)
+        GOTO_IF_ERROR(bench_wire(options, output, &error), done);
+    else if (is(options, "serve"))
+        GOTO_IF_ERROR(bench_serve(options, reference, output, &error), done);
     else
-        GOTO_IF_ERROR(bench_step(options, backend, reference, output, &error), done);
+        GOTO_IF_ERROR(bench_plans(options, output, &backend, reference, &error), done);
 done:
     backend_close(reference);
     backend_close(backend);
@@ -33,20 +57,22 @@ const Command command_bench = {
     .name = "bench",
     .set = COMMAND_BENCH,
     .summary = "throughput, layer by layer or as a whole",
-    .operands = "layers | step",
+    .operands = "layers | step | serve | wire",
     .least_operands = 1,
     .most_operands = 1,
     .description =
-        "Measures how fast this machine trains a soma and answers with it. No data is needed: images and labels are\n"
-        "random.\n"
+        "Measures how fast this machine trains a soma and answers with it, alone and over the network. No data is\n"
+        "needed: weights, images and labels are random.\n"
         "\n"
         "step    whole training steps, and inferences from the image to the local target's logits with frozen\n"
         "        weights, as they are and with linear layers folded: median and minimum, and samples a second\n"
         "layers  each step of the compiled plan, by layer: microseconds (the median of several means), GFLOP/s,\n"
         "        GB/s, and the fraction of this machine's peak, which is measured first\n"
+        "serve   calls to a neuron that serves the soma: --batch images a call, by --concurrency clients\n"
+        "wire    calls to a neuron that serves soma echo: tensors of --size bytes, by --concurrency clients\n"
         "\n"
-        "--fold false leaves the folded inference out. --backward leaves both inferences out, and layers then prints\n"
-        "the backward pass alone.\n"
+        "Of step and layers: --fold false leaves the folded inference out. --backward leaves both inferences out, and\n"
+        "layers then prints the backward pass alone.\n"
         "\n"
         "Before a time is printed the result is checked against plain loops on the same weights and images: the\n"
         "loss or the logits, and after a training step every weight and every gradient. A wrong result ends the\n"
@@ -58,10 +84,26 @@ const Command command_bench = {
         "cache is held against the cache; each with the threads in use. The fraction is the larger of the two, and\n"
         "the column 'bound' says which; a step that finds its input in a nearer cache can pass 100 %. Steps are\n"
         "measured one by one with all threads waiting for each other, so their sum is a little more than a whole\n"
-        "step takes.\n",
+        "step takes.\n"
+        "\n"
+        "Of serve and wire: the neuron is one of the benchmark's own, on loopback in the same process (its soma\n"
+        "computes with --threads threads; 0 means 1 here), or the one that --connect names. Every combination of\n"
+        "--batch, or --size, with --concurrency is measured for --duration, after a fifth of it that isn't counted.\n"
+        "--backward measures Backward calls. A client waits for its answer before it asks again (closed loop); with\n"
+        "--rate calls are due at random times whatever comes back (open loop), --concurrency is the most that are out\n"
+        "at once, and a latency counts from when the call was due, so that it includes what a slow neuron keeps\n"
+        "waiting. MB/s are 10^6 bytes of tensors a second; us are microseconds.\n"
+        "\n"
+        "Every answer is compared: of wire with twice the input (cut or padded to 512 features, unless the neuron\n"
+        "serves echo with --raw), of serve with what plain loops make of the same weights; of a neuron that --connect\n"
+        "names only the shape can be known, and that all is finite. A wrong answer ends the program with status 1.\n"
+        "Calls that fail are counted, by status, and told. --svg draws throughput and latency against concurrency.\n",
     .files = NULL,
     .examples = "neuron bench step --batch 1,64 --threads 2\n"
                 "neuron bench layers --batch 64\n"
-                "neuron bench step --fold false --repeat 200 --json\n",
+                "neuron bench step --fold false --repeat 200 --json\n"
+                "neuron bench serve --batch 1 --concurrency 1,8,64 --svg serve.svg\n"
+                "neuron bench wire --raw --size 4096,16777216 --concurrency 4\n"
+                "neuron bench serve --connect 10.0.0.2:8091 --rate 2000 --concurrency 256\n",
     .run = run,
 };

@@ -16,6 +16,8 @@ typedef struct Evaluating {
     Peer *peers; /* of the remote path */
     size_t peer_count;
     Dendrite *dendrite;
+    Loader *loader; /* of the questions to the peers */
+    Asker *asker;
 } Evaluating;
 
 static Status open_peers(Evaluating *e, Error *error)
@@ -24,7 +26,19 @@ static Status open_peers(Evaluating *e, Error *error)
     Identity identity;
     RETURN_IF_ERROR(peer_parse_list(o->peers, &e->peers, &e->peer_count, error));
     RETURN_IF_ERROR(key_file_open(o, &identity, error));
-    return session_dendrite(o, e->peers, e->peer_count, identity.text, &e->dendrite, error);
+    RETURN_IF_ERROR(session_dendrite(o, e->peers, e->peer_count, identity.text, &e->dendrite, error));
+    LoaderOptions loader = {
+        .dataset = &e->test, .end = e->test.images.shape.dims[0], .labelled = true, .batch = o->batch};
+    RETURN_IF_ERROR(loader_create(&loader, &e->loader, error));
+    AskerOptions asker = {.loaders = {e->loader},
+                          .batch = o->batch,
+                          .rows = e->test.images.shape.dims[2],
+                          .columns = e->test.images.shape.dims[3],
+                          .dendrite = e->dendrite,
+                          .deadline_ns = o->deadline};
+    RETURN_IF_ERROR(asker_create(&asker, &e->asker, error));
+    asker_limit(e->asker, loader_steps_per_epoch(e->loader));
+    return STATUS_OK;
 }
 
 /* The gate of the remote path belongs to a certain network: initial values in its place would mean nothing. */
@@ -101,8 +115,7 @@ static int run(const Options *options, Output *output)
     int refused = check_usage(options, remote, output);
     if (refused) return refused;
     GOTO_IF_ERROR(open_evaluation(&e, remote, output, &error), done);
-    NetworkQuestion question = {e.dendrite, e.test.images.shape.dims[2], e.test.images.shape.dims[3]};
-    GOTO_IF_ERROR(evaluator_run(e.evaluator, &e.test, remote, network_ask, &question, signals_stop_requested,
+    GOTO_IF_ERROR(evaluator_run(e.evaluator, &e.test, remote, asker_evaluate, e.asker, signals_stop_requested,
                                 &evaluation, &error),
                   done);
     if (remote && evaluation.answered == 0) GOTO_IF_ERROR(nobody_answered(&e, &error), done);
@@ -112,6 +125,8 @@ done:
     evaluator_destroy(e.evaluator);
     variables_destroy(e.variables);
     backend_close(e.backend);
+    asker_destroy(e.asker);
+    loader_destroy(e.loader);
     dendrite_destroy(e.dendrite);
     dataset_destroy(&e.test);
     free(e.peers);

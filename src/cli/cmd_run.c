@@ -1,50 +1,44 @@
 #include <stdlib.h>
 
 #include "cli/command.h"
+#include "cli/peer_report.h"
+#include "cli/peers_file.h"
 #include "cli/serving.h"
 #include "cli/session.h"
 #include "cli/signals.h"
 
 static const uint64_t drain_time = 1000000000; /* ns: for the last gradients to arrive at the peers */
 
-static void report_peer(Dendrite *dendrite, size_t index, const Peer *peer, Output *output)
+/* The last gradients are still on their way when learning ends. */
+static void report_own_peers(const Session *session, Report *report, Output *output)
 {
-    DendriteStats stats;
-    Error last = {0};
-    uint64_t failures = 0, backward_failures = 0;
-    dendrite_stats(dendrite, index, &stats);
-    dendrite_last_failure(dendrite, index, &last);
-    for (int kind = 0; kind < DENDRITE_FAILURES; kind++) {
-        failures += stats.forward_failures[kind];
-        backward_failures += stats.backward_failures[kind];
-    }
-    output_line(output, "peer %s: %lu answers in %.1f ms each, %lu missing; took %lu gradients, %lu not%s%s",
-                peer->address, (unsigned long)stats.forwards, stats.mean_latency_s * 1e3, (unsigned long)failures,
-                (unsigned long)stats.backwards, (unsigned long)(backward_failures + stats.backward_dropped),
-                last.message[0] != '\0' ? "; last failure: " : "", last.message);
-    Event event = event_make("peer");
-    event_text(&event, "address", peer->address);
-    event_integer(&event, "forwards", (int64_t)stats.forwards);
-    event_integer(&event, "forward_failures", (int64_t)failures);
-    for (int kind = 0; kind < DENDRITE_FAILURES; kind++)
-        if (stats.forward_failures[kind] > 0)
-            event_integer(&event, dendrite_failure_name((DendriteFailure)kind), (int64_t)stats.forward_failures[kind]);
-    event_integer(&event, "backwards", (int64_t)stats.backwards);
-    event_integer(&event, "backward_failures", (int64_t)backward_failures);
-    event_integer(&event, "backward_dropped", (int64_t)stats.backward_dropped);
-    event_integer(&event, "bytes_out", (int64_t)stats.bytes_out);
-    event_integer(&event, "bytes_in", (int64_t)stats.bytes_in);
-    event_real(&event, "mean_latency_ms", stats.mean_latency_s * 1e3);
-    if (last.message[0] != '\0') event_text(&event, "last_failure", last.message);
-    output_event(output, &event);
-}
-
-static void report_peers(const Session *session, const Peer *peers, size_t count, Output *output)
-{
+    uint8_t *bytes = NULL;
+    size_t size;
+    Neuron__PeersReply *reply = NULL;
+    Error error = {0};
     if (session->dendrite == NULL) return;
     dendrite_drain(session->dendrite, drain_time);
-    for (size_t i = 0; i < count; i++)
-        report_peer(session->dendrite, i, &peers[i], output);
+    Status status = report_peers(report, &bytes, &size, &error);
+    if (status == STATUS_OK) status = report_read_peers_reply(bytes, size, &reply, &error);
+    if (status == STATUS_OK)
+        peer_report_show(reply, false, output);
+    else
+        output_warning(output, "no report of the peers: %s", error.message);
+    if (reply != NULL) neuron__peers_reply__free_unpacked(reply, NULL);
+    free(bytes);
+}
+
+static int check_usage(const Options *options, Output *output)
+{
+    if (options->peers_file == NULL || options->peers == NULL || options->peers[0] == '\0') return EXIT_DONE;
+    output_error(output, "both --peers and --peers-file name the neurons to ask, expected one of them");
+    return EXIT_USAGE;
+}
+
+static Status open_peers(const Options *options, PeersFile *peers, Error *error)
+{
+    if (options->peers_file != NULL) return peers_file_open(options->peers_file, peers, error);
+    return peer_parse_list(options->peers, &peers->peers, &peers->count, error);
 }
 
 static void serve_on(Output *output)
@@ -58,20 +52,22 @@ static int run(const Options *options, Output *output)
 {
     Serving serving = {0};
     Session session = {0};
-    Peer *peers = NULL;
-    size_t count = 0;
+    PeersFile peers = {0};
     Error error = {0};
     Status status;
 
-    GOTO_IF_ERROR(peer_parse_list(options->peers, &peers, &count, &error), done);
+    int refused = check_usage(options, output);
+    if (refused) return refused;
+    GOTO_IF_ERROR(open_peers(options, &peers, &error), done);
     GOTO_IF_ERROR(serving_identify(&serving, options, &error), done);
-    GOTO_IF_ERROR(session_open(&session, options, peers, count, serving.identity.text, output, &error), done);
+    GOTO_IF_ERROR(session_open(&session, options, &peers, serving.identity.text, output, &error), done);
+    serving.dendrite = session.dendrite;
     GOTO_IF_ERROR(serving_open(&serving, options, learner_variables(session.learner),
                                options->remote_gradient_scale > 0, output, &error),
                   done);
     learner_serve(session.learner, serving.server);
     GOTO_IF_ERROR(session_learn(&session, &error), done);
-    report_peers(&session, peers, count, output);
+    report_own_peers(&session, serving.report, output);
     serve_on(output);
     serving_stop(&serving);
     Event event = event_make("served");
@@ -81,7 +77,7 @@ done:
     if (status != STATUS_OK) output_error(output, "%s", error.message);
     serving_close(&serving);
     session_close(&session);
-    free(peers);
+    peers_file_close(&peers);
     return status == STATUS_OK ? EXIT_DONE : EXIT_FAILED;
 }
 
@@ -96,18 +92,31 @@ const Command command_run = {
         "they send.\n"
         "\n"
         "A peer that fails or is later than --deadline is left out of that batch, and asked again after a while.\n"
-        "Without a single answer a step is one of 'neuron train'. Gradients from others are checked, clipped to norm\n"
-        "1, multiplied with --remote-gradient-scale, and join the next own step.\n"
+        "Without a single answer a step is one of 'neuron train'. Peers are asked about batches ahead, as many as\n"
+        "their latency takes (--ahead, --ahead-memory), so that it costs no time; one that answers fewer batches a\n"
+        "second than this neuron learns from does, up to --deadline each.\n"
         "\n"
-        "When learning is over the neuron goes on answering until SIGINT or SIGTERM. A signal before that saves and\n"
-        "ends the program; --resume continues.\n",
-    .files = "OUT/model.safetensors, OUT/state.safetensors, OUT/config.json\n"
+        "Gradients from others are checked, clipped (--gradient-clip), multiplied with --remote-gradient-scale, and\n"
+        "join the next own step; --max-staleness, --gradient-queue and --gradient-budget say which are learnt from.\n"
+        "What is served are the weights of at most 50 ms ago, or longer where copying them would take more than 1 %\n"
+        "of the time.\n"
+        "\n"
+        "With --peers-file the peers can move: when the n-th line of the file changes, the n-th peer is asked at the\n"
+        "new address. Lines with '#' are comments. A file with another number of peers changes nothing.\n"
+        "\n"
+        "When learning is over the neuron goes on answering until SIGINT or SIGTERM; Backward calls are answered\n"
+        "then, but nothing is learnt from them ('neuron peers' counts such gradients as refused). A signal before\n"
+        "that saves and ends the program; --resume continues.\n",
+    .files = "PEERS-FILE\n"
+             "    the neurons to ask, HOST:PORT[/SYNAPSE_KEY], one a line\n"
+             "OUT/model.safetensors, OUT/state.safetensors, OUT/config.json\n"
              "    the run, as saved last\n"
              "DATA/mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]\n"
              "    the data (scripts/get-data.sh fetches it)\n"
              "$XDG_CONFIG_HOME/neuron/key, else ~/.config/neuron/key\n"
              "    this neuron's identity, made where there is none (--key FILE: another place)\n",
     .examples = "neuron run --listen 127.0.0.1:8091 --peers 127.0.0.1:8092,127.0.0.1:8093 --out runs/a\n"
+                "neuron run --peers-file peers.txt --deadline 3s --out runs/far\n"
                 "neuron run --listen 127.0.0.1:8092 --key b.key --labelled 300 --unlabelled 300:10300 \\\n"
                 "    --peers 127.0.0.1:8091\n",
     .run = run,

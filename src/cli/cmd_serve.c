@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "cli/command.h"
 #include "cli/serving.h"
 #include "cli/session.h"
@@ -17,7 +18,7 @@ typedef struct ServedSoma {
     Serving serving;
     CheckpointLock lock;
     char *config;
-    int64_t updates, gradients; /* learnt from peers */
+    int64_t updates; /* from peers' gradients: the weights' version */
 } ServedSoma;
 
 /* --- opening --- */
@@ -42,6 +43,7 @@ static Status open_weights(ServedSoma *soma, Error *error)
                               .columns = model->columns,
                               .sgd = {.momentum = o->momentum, .weight_decay = o->weight_decay},
                               .peer_gradient_scale = 1,
+                              .peer_gradient_clip = o->gradient_clip,
                               .seed = (uint64_t)o->seed};
     RETURN_IF_ERROR(session_backend(o, o->learn ? o->threads : 1, soma->output, &soma->backend, error));
     RETURN_IF_ERROR(trainer_create(soma->backend, &trainer, &soma->trainer, error));
@@ -60,31 +62,45 @@ static Status save(ServedSoma *soma, Error *error)
 }
 
 /* One update with what peers have sent since the last one, if they have. */
-static Status learn(ServedSoma *soma, Error *error)
+static Status learn(ServedSoma *soma, int64_t *count, Error *error)
 {
-    int64_t count, every = soma->options->save_every;
-    RETURN_IF_ERROR(server_take_gradients(soma->serving.server, soma->trainer, &count, error));
-    if (count == 0) return STATUS_OK;
+    int64_t every = soma->options->save_every;
+    RETURN_IF_ERROR(server_take_gradients(soma->serving.server, soma->trainer, count, error));
+    if (*count == 0) return STATUS_OK;
     RETURN_IF_ERROR(trainer_step_peers(soma->trainer, soma->options->lr, error));
-    RETURN_IF_ERROR(server_publish(soma->serving.server, trainer_variables(soma->trainer), error));
     soma->updates++;
-    soma->gradients += count;
+    RETURN_IF_ERROR(
+        server_publish(soma->serving.server, trainer_variables(soma->trainer), (uint64_t)soma->updates, error));
     return every > 0 && soma->updates % every == 0 ? save(soma, error) : STATUS_OK;
 }
 
-/* Until a signal. What came while the axon stopped is learnt as well. */
+/* Answers what is in flight and learns from it, and then from what is left. */
+static Status drain_and_learn(ServedSoma *soma, Error *error)
+{
+    uint64_t end = clock_now(clock_monotonic()) + soma->options->drain;
+    int64_t count;
+    while (clock_now(clock_monotonic()) < end && !serving_drain(&soma->serving, poll_interval))
+        RETURN_IF_ERROR(learn(soma, &count, error));
+    soma->serving.drain = 0; /* what is left has had its time */
+    serving_stop(&soma->serving);
+    do {
+        RETURN_IF_ERROR(learn(soma, &count, error));
+    } while (count > 0);
+    return save(soma, error);
+}
+
+/* Until a signal. */
 static Status serve(ServedSoma *soma, Error *error)
 {
+    int64_t count;
     if (!soma->options->learn) {
         signals_wait(UINT64_MAX);
         serving_stop(&soma->serving);
         return STATUS_OK;
     }
     while (!signals_wait(poll_interval))
-        RETURN_IF_ERROR(learn(soma, error));
-    serving_stop(&soma->serving);
-    RETURN_IF_ERROR(learn(soma, error));
-    return save(soma, error);
+        RETURN_IF_ERROR(learn(soma, &count, error));
+    return drain_and_learn(soma, error);
 }
 
 static void report_end(ServedSoma *soma)
@@ -93,16 +109,37 @@ static void report_end(ServedSoma *soma)
     Event event = event_make("done");
     serving_report(&soma->serving, soma->output, &event);
     if (o->learn) {
-        int64_t rejected = server_rejected_gradients(soma->serving.server);
-        output_line(soma->output, "learnt from %ld gradients in %ld updates, refused %ld that were not finite%s%s",
-                    (long)soma->gradients, (long)soma->updates, (long)rejected, o->out != NULL ? "; saved in " : "",
+        output_line(soma->output, "made %ld updates%s%s", (long)soma->updates, o->out != NULL ? "; saved in " : "",
                     o->out != NULL ? o->out : "");
         event_integer(&event, "updates", soma->updates);
-        event_integer(&event, "gradients", soma->gradients);
-        event_integer(&event, "rejected_gradients", rejected);
     }
     if (o->out != NULL) event_text(&event, "out", o->out);
     output_event(soma->output, &event);
+}
+
+/* --- the command --- */
+
+/* NULL when the options go together; else what is wrong. */
+static const char *contradiction(const Options *o)
+{
+    if (serving_is_echo(o)) {
+        if (o->load != NULL) return "soma 'echo' has no weights, expected no --load with it";
+        if (o->learn) return "soma 'echo' learns nothing, expected no --learn with it";
+    } else if (o->raw) {
+        return "--raw is for soma 'echo', expected --soma echo with it";
+    }
+    if (o->out != NULL && !o->learn) return "--out saves what the soma learns, expected --learn with it";
+    return NULL;
+}
+
+static Status open_all(ServedSoma *soma, Error *error)
+{
+    const Options *o = soma->options;
+    RETURN_IF_ERROR(serving_identify(&soma->serving, o, error));
+    RETURN_IF_ERROR(open_out(soma, error));
+    if (!serving_is_echo(o)) RETURN_IF_ERROR(open_weights(soma, error));
+    const Variables *weights = soma->trainer != NULL ? trainer_variables(soma->trainer) : NULL;
+    return serving_open(&soma->serving, o, weights, o->learn, soma->output, error);
 }
 
 static int run(const Options *options, Output *output)
@@ -111,15 +148,12 @@ static int run(const Options *options, Output *output)
     Error error = {0};
     Status status;
 
-    if (options->out != NULL && !options->learn) {
-        output_error(output, "--out saves what the soma learns, expected --learn with it");
+    const char *wrong = contradiction(options);
+    if (wrong != NULL) {
+        output_error(output, "%s", wrong);
         return EXIT_USAGE;
     }
-    GOTO_IF_ERROR(serving_identify(&soma.serving, options, &error), done);
-    GOTO_IF_ERROR(open_out(&soma, &error), done);
-    GOTO_IF_ERROR(open_weights(&soma, &error), done);
-    GOTO_IF_ERROR(serving_open(&soma.serving, options, trainer_variables(soma.trainer), options->learn, output, &error),
-                  done);
+    GOTO_IF_ERROR(open_all(&soma, &error), done);
     GOTO_IF_ERROR(serve(&soma, &error), done);
     report_end(&soma);
 done:
@@ -138,14 +172,31 @@ const Command command_serve = {
     .summary = "serve alone",
     .operands = "",
     .description =
-        "Answers what other neurons ask, until SIGINT or SIGTERM: Forward with the soma's representation of an input,\n"
-        "Backward with the gradient of the caller's loss with respect to that input. A request that isn't right is\n"
-        "refused with a sentence, and the neuron goes on.\n"
+        "Answers what other neurons ask, until SIGINT or SIGTERM: Forward with the soma's representation of an\n"
+        "input, Backward with the gradient of the caller's loss with respect to that input. A request that isn't\n"
+        "right is refused with a sentence, and the neuron goes on. Soma echo, for tests and measurements, answers\n"
+        "with twice the input, and needs no weights.\n"
         "\n"
-        "With --learn the soma learns from the gradients of Backward calls: they are checked, clipped to norm 1, and\n"
-        "applied by SGD with --lr, --momentum and --weight-decay; --out saves the result at the end (and with\n"
-        "--save-every N after every N updates). What is saved is the half of the soma that answers alone: the gate\n"
-        "that weighs a network's answers isn't part of it.\n",
+        "Forward requests that wait at the same time are computed together: up to --batch-rows rows, in a plan\n"
+        "whose size is the power of two above. A batch is closed when it is full, when its first request has\n"
+        "waited for --batch-wait, when the deadline of one of its calls draws near, or because nothing else waits.\n"
+        "An image's answer doesn't depend on its company, and a request that fails does so alone. At most --queue\n"
+        "requests wait, and callers take turns; whoever comes when the queue is full gets RESOURCE_EXHAUSTED at\n"
+        "once, as does a request or an answer beyond --max-message.\n"
+        "\n"
+        "With --learn the soma learns from the gradients of Backward calls: each is clipped to the norm\n"
+        "--gradient-clip, their sum again, and it is applied by SGD with --lr, --momentum and --weight-decay;\n"
+        "--out saves the result at the end (and with --save-every N after every N updates). What is saved is the\n"
+        "half of the soma that answers alone: the gate that weighs a network's answers isn't part of it. A\n"
+        "gradient is answered but not learnt from when it is stale (for an answer of weights more than\n"
+        "--max-staleness updates ago, or of weights that this neuron never had), when its sender has\n"
+        "--gradient-budget of them waiting, when --gradient-queue wait in all, or when what it says of the weights\n"
+        "isn't finite; one whose own values aren't is refused. One of more than 256 rows counts once for each 256.\n"
+        "\n"
+        "grpc.health.v1 says SERVING for the node (\"\") and for the synapse key. At a signal it says NOT_SERVING,\n"
+        "new calls get UNAVAILABLE, and those that were accepted are answered for up to --drain; what was learnt\n"
+        "is saved, and the exit status is 0. A second signal ends the program at once. The end's line, and with\n"
+        "--json the event `done`, says what was answered, refused, joined to batches and learnt.\n",
     .files = "LOAD/model.safetensors\n"
              "    the weights, if LOAD is a folder\n"
              "OUT/model.safetensors, OUT/state.safetensors, OUT/config.json\n"
@@ -154,6 +205,7 @@ const Command command_serve = {
              "    this neuron's identity, made where there is none (--key FILE: another place)\n",
     .examples = "neuron serve --load runs/a --listen 0.0.0.0:8091\n"
                 "neuron serve --load runs/a --listen 127.0.0.1:0 --json\n"
-                "neuron serve --load runs/a --learn --lr 0.001 --out runs/b\n",
+                "neuron serve --load runs/a --learn --lr 0.001 --out runs/b\n"
+                "neuron serve --soma echo --raw --listen 127.0.0.1:0\n",
     .run = run,
 };

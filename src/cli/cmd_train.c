@@ -5,7 +5,7 @@ static int run(const Options *options, Output *output)
 {
     Session session = {0};
     Error error = {0};
-    Status status = session_open(&session, options, NULL, 0, NULL, output, &error);
+    Status status = session_open(&session, options, NULL, NULL, output, &error);
     if (status == STATUS_OK) status = session_learn(&session, &error);
     if (status != STATUS_OK) output_error(output, "%s", error.message);
     session_close(&session);

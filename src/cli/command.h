@@ -39,6 +39,7 @@ extern const Command command_train;
 extern const Command command_eval;
 extern const Command command_serve;
 extern const Command command_call;
+extern const Command command_peers;
 extern const Command command_bench;
 extern const Command command_help;
 extern const Command command_key;

@@ -4,8 +4,8 @@
 #include <string.h>
 
 const Command *const commands[] = {
-    &command_run,  &command_train, &command_eval, &command_serve,
-    &command_call, &command_bench, &command_key,  &command_help,
+    &command_run,   &command_train, &command_eval, &command_serve, &command_call,
+    &command_peers, &command_bench, &command_key,  &command_help,
 };
 
 const size_t command_count = sizeof commands / sizeof *commands;

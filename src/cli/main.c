@@ -1,4 +1,5 @@
 /* The program: finds the command, reads its options, runs it, and ends with its status. */
+#include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -7,6 +8,15 @@
 #include "cli/signals.h"
 
 extern char **environ;
+
+/* Messages of megabytes come and go: glibc would map fresh pages for each, and the kernel clear them. Keeping them is
+ * worth a quarter of the rate at 16 MiB (bench wire, 4 calls in flight: 1.55 GB/s each way without, 1.95 with). */
+static void tune_malloc(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that glibc takes */
+    mallopt(M_TOP_PAD, 64 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+}
 
 static int print_usage(void)
 {
@@ -61,6 +71,7 @@ static int run_command(const Command *command, Options *options, Output *output)
 
 int main(int argc, char **argv)
 {
+    tune_malloc();
     Error error = {0};
     Options options = {0};
     Output output;

@@ -17,10 +17,12 @@ enum {
     BENCH = COMMAND_BENCH,
     KEY = COMMAND_KEY,
     HELP = COMMAND_HELP,
+    PEERS = COMMAND_PEERS,
     TRAINS = RUN | TRAIN,
     COMPUTES = TRAINS | EVAL | SERVE | BENCH,
-    TALKS = RUN | EVAL | SERVE | CALL,
-    EVERY = COMPUTES | CALL | KEY,
+    TALKS = RUN | EVAL | SERVE | CALL | BENCH,
+    SERVES = RUN | SERVE | BENCH,
+    EVERY = COMPUTES | CALL | KEY | PEERS,
 };
 
 static Status check_device(const char *text, Error *error)
@@ -51,8 +53,13 @@ static Status check_peers(const char *text, Error *error)
 /* In the order of the help pages. */
 const OptionRow option_table[] = {
     /* --- the soma and what it computes on --- */
-    {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = COMPUTES | KEY, FIELD(soma), .initial = "mnist",
-     .choices = "mnist", .help = "The model."},
+    {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = (COMPUTES | KEY) & ~(unsigned)(SERVE | BENCH), FIELD(soma),
+     .initial = "mnist", .choices = "mnist", .help = "The model."},
+    {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = SERVE | BENCH, FIELD(soma), .initial = "mnist",
+     .choices = "mnist|echo",
+     .help = "The model; echo answers with twice the input, padded or cut to 512 features, and learns nothing."},
+    {"raw", OPTION_FLAG, OPTION_FORGET, .commands = SERVE | BENCH, FIELD(raw),
+     .help = "Soma echo keeps the input's shape."},
     {"config", OPTION_STRING, OPTION_FORGET, .commands = EVERY, FIELD(config), .weakest = OPTION_FROM_ENVIRONMENT,
      .placeholder = "FILE", .help = "A JSON file with options by name; a nested object gives dotted names."},
     {"data", OPTION_STRING, OPTION_KEEP_RUN, .commands = TRAINS | EVAL, FIELD(data), .initial = "data",
@@ -135,12 +142,42 @@ const OptionRow option_table[] = {
      .placeholder = "HOST:PORT", .check = check_listen, .help = "Where the axon answers; port 0 takes any free one."},
     {"peers", OPTION_PEERS, OPTION_KEEP_RUN, .commands = RUN | EVAL, FIELD(peers), .check = check_peers,
      .help = "The neurons to ask."},
-    {"deadline", OPTION_DURATION, OPTION_KEEP_RUN, .commands = RUN | EVAL | CALL, FIELD(deadline), .initial = "1s",
-     .least = 0.001, .most = 86400, .help = "How long a peer may take to answer."},
+    {"peers-file", OPTION_STRING, OPTION_KEEP_RUN, .commands = RUN, FIELD(peers_file), .placeholder = "FILE",
+     .help = "The neurons to ask, one a line, in place of --peers; read again when it changes: the n-th peer moves to "
+             "the n-th line's address."},
+    {"deadline", OPTION_DURATION, OPTION_KEEP_RUN, .commands = RUN | EVAL | CALL | PEERS | BENCH, FIELD(deadline),
+     .initial = "1s", .least = 0.001, .most = 86400, .help = "How long a peer may take to answer."},
+    {"ahead", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = RUN, FIELD(ahead), .initial = "0", .most = 65536,
+     .help = "Batches that peers are asked about ahead; 0: as many as hide the peers' latency."},
+    {"ahead-memory", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = RUN, FIELD(ahead_memory), .initial = "536870912",
+     .least = 1048576, .placeholder = "BYTES", .help = "The most memory that batches on their way may take."},
     {"remote-gradient-scale", OPTION_REAL, OPTION_KEEP_RUN, .commands = RUN, FIELD(remote_gradient_scale),
      .initial = "1", .help = "What gradients from peers are multiplied with before they join a step; 0 ignores them."},
     {"learn", OPTION_FLAG, OPTION_FORGET, .commands = SERVE, FIELD(learn),
      .help = "Learn from the gradients that peers send."},
+    {"max-staleness", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(max_staleness), .initial = "1000",
+     .help =
+         "How many own steps may lie between the weights that gave an answer and the gradient that comes back for it; "
+         "an older one is answered but not learnt from."},
+    {"gradient-queue", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(gradient_queue), .initial = "64",
+     .least = 1, .most = 65536,
+     .help = "Gradients from peers that may wait for the next own step; more are not learnt."},
+    {"gradient-budget", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(gradient_budget),
+     .initial = "16", .least = 1, .most = 65536, .help = "How many of them may come from one peer."},
+    {"gradient-clip", OPTION_REAL, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(gradient_clip), .initial = "1",
+     .most = 1e9, .help = "The norm that each gradient from a peer, and their sum, is clipped to."},
+    {"batch-rows", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = SERVES, FIELD(batch_rows), .initial = "64", .least = 1,
+     .most = 256, .help = "The most rows that waiting requests are joined to, to be answered as one batch."},
+    {"batch-wait", OPTION_DURATION, OPTION_KEEP_RUN, .commands = SERVES, FIELD(batch_wait), .initial = "0s", .most = 10,
+     .help = "How long a request may wait for others to join its batch."},
+    {"queue", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = SERVES, FIELD(queue), .initial = "1024", .least = 1,
+     .most = 1048576, .help = "Requests that may wait; more are refused with RESOURCE_EXHAUSTED."},
+    {"network-threads", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = SERVES, FIELD(network_threads), .initial = "2",
+     .least = 1, .most = 64, .help = "Threads that take requests in and send answers."},
+    {"serve-share", OPTION_REAL, OPTION_KEEP_RUN, .commands = RUN, FIELD(serve_share), .initial = "0.5", .most = 1,
+     .help = "The most that answering others may take of this machine's core time while training; 0 or 1: no limit."},
+    {"drain", OPTION_DURATION, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(drain), .initial = "5s", .most = 3600,
+     .help = "How long calls in flight are answered after SIGINT or SIGTERM."},
     {"synapse-key", OPTION_STRING, OPTION_KEEP_RUN, .commands = RUN | SERVE, FIELD(synapse_key), .placeholder = "KEY",
      .help = "The key that callers name (default: made from this neuron's key and the soma's name)."},
     {"key", OPTION_STRING, OPTION_KEEP_RUN, .commands = TALKS | KEY, FIELD(key), .placeholder = "FILE",
@@ -166,7 +203,21 @@ const OptionRow option_table[] = {
     {"repeat", OPTION_INTEGER, OPTION_FORGET, .commands = BENCH, FIELD(repeat), .initial = "0", .most = 1e9,
      .help = "Times to measure; 0: as often as a steady median takes."},
     {"backward", OPTION_FLAG, OPTION_FORGET, .commands = BENCH, FIELD(backward),
-     .help = "Measure the backward pass only."},
+     .help = "Measure the backward pass only; of serve and wire: Backward calls."},
+    {"connect", OPTION_STRING, OPTION_FORGET, .commands = BENCH, FIELD(connect), .placeholder = "PEER",
+     .check = check_peers, .help = "The neuron to load, in place of one of bench's own on loopback."},
+    {"concurrency", OPTION_INTEGERS, OPTION_FORGET, .commands = BENCH, FIELD(concurrency), .initial = "1,8,64",
+     .least = 1, .most = 65536, .help = "Calls in flight at once, each by a client that waits for its answer."},
+    {"size", OPTION_INTEGERS, OPTION_FORGET, .commands = BENCH, FIELD(sizes), .initial = "4096,1048576", .least = 4,
+     .most = 1073741824, .help = "Bytes of the tensors that wire sends."},
+    {"rate", OPTION_REAL, OPTION_FORGET, .commands = BENCH, FIELD(rate), .initial = "0", .most = 1e7,
+     .help = "Calls a second, at random times whatever comes back (open loop); 0: closed loop."},
+    {"duration", OPTION_DURATION, OPTION_FORGET, .commands = BENCH, FIELD(duration), .initial = "2s", .least = 0.01,
+     .most = 86400, .help = "How long each measurement takes."},
+    {"channels", OPTION_INTEGER, OPTION_FORGET, .commands = BENCH, FIELD(channels), .initial = "1", .least = 1,
+     .most = 10000, .help = "Connections that the clients share."},
+    {"svg", OPTION_STRING, OPTION_FORGET, .commands = BENCH, FIELD(svg), .placeholder = "FILE",
+     .help = "Draw latency and throughput against concurrency."},
 
     /* --- what is said --- */
     {"json", OPTION_FLAG, OPTION_FORGET, .commands = EVERY, FIELD(json),
@@ -199,7 +250,7 @@ const char *option_nearest(const char *name, unsigned commands)
     return text_nearest(name, names, count);
 }
 
-const char *const option_command_names[] = {"run", "train", "eval", "serve", "call", "bench", "key", "help"};
+const char *const option_command_names[] = {"run", "train", "eval", "serve", "call", "bench", "key", "help", "peers"};
 
 void option_commands_text(unsigned commands, char *out, size_t size)
 {

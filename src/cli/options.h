@@ -24,6 +24,7 @@ typedef enum CommandSet {
     COMMAND_BENCH = 1 << 5,
     COMMAND_KEY = 1 << 6,
     COMMAND_HELP = 1 << 7,
+    COMMAND_PEERS = 1 << 8,
 } CommandSet;
 
 /* The weaker first. */
@@ -85,6 +86,9 @@ typedef struct Options {
 
     const char *listen; /* HOST:PORT, port 0: any; for address_parse */
     const char *peers;  /* HOST:PORT[/SYNAPSE_KEY],...: for peer_parse_list */
+    const char *peers_file;
+    int64_t ahead;        /* batches asked about ahead; 0: as many as the peers' latency takes */
+    int64_t ahead_memory; /* bytes */
     uint64_t deadline;
     double remote_gradient_scale;
     bool learn;
@@ -92,6 +96,15 @@ typedef struct Options {
     const char *key; /* a file; NULL: where key files are by default */
     bool force;
     int64_t max_message; /* bytes */
+    int64_t batch_rows;
+    uint64_t batch_wait;
+    int64_t queue; /* calls */
+    int64_t network_threads;
+    double serve_share; /* 0..1 */
+    uint64_t drain;
+    bool raw;                                               /* of soma echo */
+    int64_t max_staleness, gradient_queue, gradient_budget; /* versions; calls; calls */
+    double gradient_clip;
     bool fold;
     const char *path; /* local, remote */
 
@@ -101,6 +114,13 @@ typedef struct Options {
     const char *gradient;
     int64_t repeat; /* 0: as often as a steady median takes */
     bool backward;
+    const char *connect; /* HOST:PORT[/SYNAPSE_KEY]; NULL: a server of bench's own */
+    OptionIntegers concurrency;
+    OptionIntegers sizes; /* bytes */
+    double rate;          /* calls a second; 0: closed loop */
+    uint64_t duration;    /* of each measurement */
+    int64_t channels;
+    const char *svg;
 
     bool json, quiet, help, version;
 

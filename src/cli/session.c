@@ -45,6 +45,7 @@ static void on_step(void *context, const LearnStep *step)
     session->steps++;
     session->steps_answered += step->answered > 0;
     session->peer_gradients += step->peer_gradients;
+    session->waited_ns = step->waited_ns;
     ProgressPoint point = {.epoch = step->epoch,
                            .epochs = step->epochs,
                            .step = step->step,
@@ -52,13 +53,18 @@ static void on_step(void *context, const LearnStep *step)
                            .loss = step->losses.loss,
                            .samples_per_second = step->samples_per_second};
     progress_show(&session->progress, &point);
+    if (session->peers != NULL)
+        peers_file_follow(session->peers, session->dendrite, clock_now(clock_monotonic()), session->output);
     if (session->options->log_every <= 0 || step->step % session->options->log_every != 0) return;
     Event event = event_make("step");
     event_integer(&event, "step", step->step);
     add_losses(&event, &step->losses);
     event_real(&event, "lr", step->lr);
     event_real(&event, "samples_per_second", step->samples_per_second);
-    if (session->dendrite != NULL) event_integer(&event, "answered", step->answered);
+    if (session->dendrite != NULL) {
+        event_integer(&event, "answered", step->answered);
+        event_integer(&event, "ahead", step->ahead);
+    }
     if (step->peer_gradients > 0) event_integer(&event, "peer_gradients", step->peer_gradients);
     output_event(session->output, &event);
 }
@@ -95,7 +101,10 @@ static void report_end(Session *session)
     for (int remote = 0; remote < 2; remote++)
         if (session->last[remote].samples > 0)
             event_real(&event, remote ? "remote_accuracy" : "local_accuracy", session->last[remote].accuracy);
-    if (session->dendrite != NULL) event_integer(&event, "steps_answered", session->steps_answered);
+    if (session->dendrite != NULL) {
+        event_integer(&event, "steps_answered", session->steps_answered);
+        event_real(&event, "waited_seconds", clock_seconds(session->waited_ns));
+    }
     if (session->peer_gradients > 0) event_integer(&event, "peer_gradients", session->peer_gradients);
     if (session->options->out != NULL) event_text(&event, "out", session->options->out);
     output_event(session->output, &event);
@@ -140,6 +149,9 @@ static Status learn_options(Session *session, const Options *o, size_t peers, Le
                             .config = session->config,
                             .gradients = o->gradients,
                             .dendrite = session->dendrite,
+                            .ahead = (size_t)o->ahead,
+                            .ahead_memory = (size_t)o->ahead_memory,
+                            .deadline_ns = o->deadline,
                             .observer = {session, on_step, on_evaluated},
                             .stop = signals_stop_requested};
     learn->schedule = (Schedule){.lr = o->lr, .steps_per_drop = o->step_size, .gamma = o->gamma};
@@ -153,6 +165,7 @@ static Status learn_options(Session *session, const Options *o, size_t peers, Le
                                       .distill_targets = o->distill_targets,
                                       .sgd = {.momentum = o->momentum, .weight_decay = o->weight_decay},
                                       .peer_gradient_scale = o->remote_gradient_scale,
+                                      .peer_gradient_clip = o->gradient_clip,
                                       .seed = (uint64_t)o->seed};
     return ranges(o, session->train.images.shape.dims[0], learn, error);
 }
@@ -161,11 +174,12 @@ Status session_dendrite(const Options *o, const Peer *peers, size_t count, const
                         Error *error)
 {
     if (count > MOST_PEERS)
-        return error_set(error, STATUS_INVALID_ARGUMENT, "--peers names %zu peers, at most %d are possible", count,
+        return error_set(error, STATUS_INVALID_ARGUMENT, "%zu peers are to be asked, at most %d are possible", count,
                          MOST_PEERS);
     DendriteOptions dendrite = {.neuron_key = neuron_key,
                                 .deadline_ns = o->deadline,
                                 .max_message_bytes = (size_t)o->max_message,
+                                .memory_bytes = (size_t)o->ahead_memory,
                                 .seed = (uint64_t)o->seed};
     return dendrite_create(&dendrite, peers, count, out, error);
 }
@@ -178,9 +192,11 @@ Status session_config_text(const Options *o, char **out, Error *error)
     return *out != NULL ? STATUS_OK : error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for the configuration");
 }
 
-Status session_open(Session *session, const Options *o, const Peer *peers, size_t peer_count, const char *neuron_key,
-                    Output *output, Error *error)
+Status session_open(Session *session, const Options *o, PeersFile *peers, const char *neuron_key, Output *output,
+                    Error *error)
 {
+    size_t count = peers != NULL ? peers->count : 0;
+    session->peers = peers;
     session->options = o;
     session->output = output;
     if (o->resume && o->out == NULL)
@@ -189,8 +205,8 @@ Status session_open(Session *session, const Options *o, const Peer *peers, size_
     RETURN_IF_ERROR(dataset_load_mnist(o->data, DATASET_TEST, &session->test, error));
     RETURN_IF_ERROR(session_backend(o, o->threads, output, &session->backend, error));
     RETURN_IF_ERROR(session_config_text(o, &session->config, error));
-    if (peer_count > 0) RETURN_IF_ERROR(session_dendrite(o, peers, peer_count, neuron_key, &session->dendrite, error));
-    RETURN_IF_ERROR(learn_options(session, o, peer_count, &session->learn, error));
+    if (count > 0) RETURN_IF_ERROR(session_dendrite(o, peers->peers, count, neuron_key, &session->dendrite, error));
+    RETURN_IF_ERROR(learn_options(session, o, count, &session->learn, error));
     return learner_create(&session->learn, &session->learner, error);
 }
 

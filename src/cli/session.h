@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/options.h"
+#include "cli/peers_file.h"
 #include "neuron/learn.h"
 #include "observe/output.h"
 #include "observe/progress.h"
@@ -28,6 +29,7 @@ typedef struct Session {
     Dataset train, test;
     char *config;
     Dendrite *dendrite;
+    PeersFile *peers; /* not owned; NULL: alone */
     LearnOptions learn;
     Learner *learner;
     /* reports */
@@ -36,13 +38,14 @@ typedef struct Session {
     Progress progress;
     Evaluation last[2]; /* local, remote; samples 0: not evaluated */
     int64_t peer_gradients, steps_answered, steps;
+    uint64_t waited_ns; /* for answers */
     double started, learning_seconds;
 } Session;
 
-/* Opens the learner of --soma with the options' data, schedule and run folder. `peers` NULL: alone. Zero-initialise;
- * session_close in any case. */
-Status session_open(Session *session, const Options *options, const Peer *peers, size_t peer_count,
-                    const char *neuron_key, Output *output, Error *error);
+/* Opens the learner of --soma with the options' data, schedule and run folder. `peers` NULL or empty: alone; else their
+ * file is followed while learning. Zero-initialise; session_close in any case. */
+Status session_open(Session *session, const Options *options, PeersFile *peers, const char *neuron_key, Output *output,
+                    Error *error);
 /* Learns until done or told to stop, saves, and reports the end. */
 Status session_learn(Session *session, Error *error);
 void session_close(Session *session);

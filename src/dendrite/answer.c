@@ -1,5 +1,7 @@
 /* Requests made and answers read, without any state. */
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "dendrite/internal.h"
 
@@ -22,6 +24,9 @@ Status input_check(const Tensor *input, Modality modality, size_t max_message_by
         return error_set(error, STATUS_INVALID_ARGUMENT,
                          "shape of input of modality %s is %s, expected %d dimensions, none below 1",
                          modality_name(modality), shape_text(input->shape, text), rank);
+    if (!input->owned && input->size)
+        return error_set(error, STATUS_INVALID_ARGUMENT,
+                         "input is a look at somebody else's bytes, expected its owner");
     if (input->size > max_message_bytes || max_message_bytes - input->size < MESSAGE_HEADER_SIZE)
         return error_set(error, STATUS_RESOURCE_EXHAUSTED, "input has %zu bytes, and a message may have %zu",
                          input->size, max_message_bytes);
@@ -29,11 +34,22 @@ Status input_check(const Tensor *input, Modality modality, size_t max_message_by
 }
 
 grpc_byte_buffer *request_message(const char *neuron_key, const char *synapse_key, const MessageTensor *tensors,
-                                  const grpc_slice *payloads, size_t count, size_t limit, Error *error)
+                                  const grpc_slice *payloads, size_t count, size_t own_limit, uint64_t peer_limit,
+                                  DendriteFailure *kind, Error *error)
 {
     EncodedMessage encoded;
-    if (message_encode(neuron_key, synapse_key, tensors, count, limit, &encoded, error) != STATUS_OK) return NULL;
-    return rpc_message(&encoded, payloads);
+    *kind = DENDRITE_REFUSED;
+    if (message_encode(neuron_key, synapse_key, tensors, count, SIZE_MAX, &encoded, error) != STATUS_OK) return NULL;
+    if (encoded.size <= own_limit && (peer_limit == 0 || encoded.size <= peer_limit))
+        return rpc_message(&encoded, payloads);
+    *kind = DENDRITE_TOO_LARGE;
+    if (encoded.size > own_limit)
+        error_set(error, STATUS_RESOURCE_EXHAUSTED, "request has %zu bytes, and this neuron sends at most %zu",
+                  encoded.size, own_limit);
+    else
+        error_set(error, STATUS_RESOURCE_EXHAUSTED, "request has %zu bytes, and the peer receives at most %" PRIu64,
+                  encoded.size, peer_limit);
+    return NULL;
 }
 
 /* --- answers --- */
@@ -56,6 +72,15 @@ static bool status_is_ok(const UnaryCall *call, DendriteFailure *kind, Error *er
     default:
         return fail(kind, DENDRITE_REFUSED);
     }
+}
+
+bool answer_came(const UnaryCall *call, size_t most, DendriteFailure *kind, Error *error)
+{
+    if (!status_is_ok(call, kind, error)) return false;
+    size_t size = unary_response_bytes(call);
+    if (size <= most) return true;
+    error_set(error, STATUS_INVALID_ARGUMENT, "answer has %zu bytes, expected at most %zu", size, most);
+    return fail(kind, DENDRITE_WRONG_SHAPE);
 }
 
 /* *segments must be freed in any case; the message refers to them. */
@@ -95,17 +120,19 @@ static bool read_floats(const WireTensor *tensor, Shape shape, float *out, Dendr
     return tensor_check_finite(&view, "answer", error) == STATUS_OK || fail(kind, DENDRITE_NOT_FINITE);
 }
 
-bool answer_read(const UnaryCall *call, Shape shape, float *out, DendriteFailure *kind, Error *error)
+bool answer_read(const UnaryCall *call, Shape shape, float *out, char key[KEY_SIZE], DendriteFailure *kind,
+                 Error *error)
 {
     Segment *segments;
     Message message;
     bool good = open_message(call, &segments, &message, kind, error) &&
                 read_floats(&message.tensors[0], shape, out, kind, error);
+    strcpy(key, good ? message.neuron_key : "");
     free(segments);
     return good;
 }
 
-bool answer_acknowledges(const UnaryCall *call, DendriteFailure *kind, Error *error)
+bool answer_acknowledges(const UnaryCall *call, char key[KEY_SIZE], DendriteFailure *kind, Error *error)
 {
     Segment *segments;
     Message message;
@@ -114,6 +141,7 @@ bool answer_acknowledges(const UnaryCall *call, DendriteFailure *kind, Error *er
     bool good = open_message(call, &segments, &message, kind, error);
     if (good && message_tensor_check(&message.tensors[0], "answer", &dtype, &shape, error) != STATUS_OK)
         good = fail(kind, DENDRITE_MALFORMED);
+    strcpy(key, good ? message.neuron_key : "");
     free(segments);
     return good;
 }
@@ -123,7 +151,7 @@ static Status take_tensor(const WireTensor *tensor, Tensor *out, Error *error)
     DType dtype;
     Shape shape;
     RETURN_IF_ERROR(message_tensor_check(tensor, "answer", &dtype, &shape, error));
-    RETURN_IF_ERROR(tensor_create(dtype, shape, out, error));
+    RETURN_IF_ERROR(tensor_allocate(dtype, shape, out, error));
     return message_tensor_read(tensor, dtype, dtype, shape, out->data, error);
 }
 

@@ -30,9 +30,10 @@ static grpc_byte_buffer *make_request(const Question *question, size_t limit, Er
         if (status == STATUS_OK) status = rpc_payload(&copy, &payloads[made], error);
     }
     grpc_byte_buffer *request = NULL;
+    DendriteFailure kind;
     if (status == STATUS_OK)
         request = request_message(question->options->neuron_key, question->peer->synapse_key, question->tensors,
-                                  payloads, question->count, limit, error);
+                                  payloads, question->count, limit, 0, &kind, error);
     while (made)
         grpc_slice_unref(payloads[--made]);
     return request;

@@ -1,25 +1,17 @@
-/* The dendrite and its questions: create, ask, wait, release. */
+/* The dendrite itself: created, moved, looked at, destroyed. Questions are in question.c, gradients in gradient.c. */
 #include "dendrite/dendrite.h"
 
 #include <errno.h>
-#include <grpc/byte_buffer.h>
-#include <grpc/slice.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "dendrite/gradient.h"
 #include "dendrite/internal.h"
 
 static const uint64_t default_deadline_ns = 1000000000;
-enum { BACKWARD_CALLS_A_PEER = 8 };
+static const size_t default_memory_bytes = (size_t)512 << 20;
 
-static const char *const method_paths[PEER_METHODS] = {
-    [PEER_FORWARD] = "/Bittensor/Forward",
-    [PEER_BACKWARD] = "/Bittensor/Backward",
-};
-
-static void init_condition(pthread_cond_t *condition)
+void init_condition(pthread_cond_t *condition)
 {
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -39,6 +31,49 @@ struct timespec dendrite_time_after(uint64_t ns)
     return time;
 }
 
+/* --- what is in flight --- */
+
+bool room_take(Dendrite *dendrite, size_t bytes, Error *error)
+{
+    if (bytes > dendrite->memory_bytes || dendrite->in_flight > dendrite->memory_bytes - bytes) {
+        error_set(error, STATUS_RESOURCE_EXHAUSTED,
+                  "a call needs %zu bytes, and of %zu in flight at most there are %zu", bytes, dendrite->memory_bytes,
+                  dendrite->in_flight);
+        return false;
+    }
+    dendrite->in_flight += bytes;
+    return true;
+}
+
+void room_give(Dendrite *dendrite, size_t bytes)
+{
+    dendrite->in_flight -= bytes;
+}
+
+void outstanding_ended(Dendrite *dendrite)
+{
+    if (--dendrite->outstanding == 0) pthread_cond_broadcast(&dendrite->changed);
+}
+
+size_t dendrite_in_flight_bytes(Dendrite *dendrite)
+{
+    pthread_mutex_lock(&dendrite->lock);
+    size_t bytes = dendrite->in_flight;
+    pthread_mutex_unlock(&dendrite->lock);
+    return bytes;
+}
+
+size_t dendrite_drain(Dendrite *dendrite, uint64_t timeout_ns)
+{
+    struct timespec until = dendrite_time_after(timeout_ns);
+    pthread_mutex_lock(&dendrite->lock);
+    while (dendrite->gradient_count)
+        if (pthread_cond_timedwait(&dendrite->changed, &dendrite->lock, &until) == ETIMEDOUT) break;
+    size_t left = dendrite->gradient_count;
+    pthread_mutex_unlock(&dendrite->lock);
+    return left;
+}
+
 /* --- create and destroy --- */
 
 static void *run(void *context)
@@ -53,27 +88,27 @@ static void set_options(Dendrite *dendrite, const DendriteOptions *options, size
     strcpy(dendrite->neuron_key, options->neuron_key); /* measured by dendrite_create */
     dendrite->deadline_ns = options->deadline_ns ? options->deadline_ns : default_deadline_ns;
     dendrite->max_message_bytes = options->max_message_bytes ? options->max_message_bytes : RPC_MESSAGE_BYTES;
-    dendrite->max_backward_calls =
-        options->max_backward_calls ? options->max_backward_calls : BACKWARD_CALLS_A_PEER * count;
+    dendrite->memory_bytes = options->memory_bytes ? options->memory_bytes : default_memory_bytes;
     dendrite->clock = options->clock.now ? options->clock : clock_monotonic();
     dendrite->jitter = rng_make(options->seed, RNG_STREAM_JITTER);
     dendrite->count = count;
 }
 
-static void open_link(Dendrite *dendrite, Link *link, const Peer *peer)
+static Status open_links(Dendrite *dendrite, const Peer *peers, Error *error)
 {
-    link->peer = *peer;
-    link->channel = unary_channel(peer->address, dendrite->max_message_bytes, dendrite->deadline_ns);
-    for (int method = 0; method < PEER_METHODS; method++)
-        link->methods[method] = grpc_channel_register_call(link->channel, method_paths[method], NULL, NULL);
+    for (size_t i = 0; i < dendrite->count; i++) {
+        dendrite->links[i].peer = peers[i];
+        RETURN_IF_ERROR(channel_open(dendrite, peers[i].address, &dendrite->links[i].channel, error));
+    }
+    return STATUS_OK;
 }
 
 static void free_dendrite(Dendrite *dendrite)
 {
     for (size_t i = 0; i < dendrite->count; i++)
-        grpc_channel_destroy(dendrite->links[i].channel);
+        if (dendrite->links[i].channel) channel_unref(dendrite->links[i].channel);
     grpc_completion_queue_destroy(dendrite->completions);
-    pthread_cond_destroy(&dendrite->gradients_changed);
+    pthread_cond_destroy(&dendrite->changed);
     pthread_mutex_destroy(&dendrite->lock);
     free(dendrite);
     rpc_stop();
@@ -88,12 +123,11 @@ Status dendrite_create(const DendriteOptions *options, const Peer *peers, size_t
     if (!dendrite) return error_set_errno(error, ENOMEM, "a dendrite to %zu peers", count);
     rpc_start();
     pthread_mutex_init(&dendrite->lock, NULL);
-    init_condition(&dendrite->gradients_changed);
+    init_condition(&dendrite->changed);
     set_options(dendrite, options, count);
     dendrite->completions = grpc_completion_queue_create_for_next(NULL);
-    for (size_t i = 0; i < count; i++)
-        open_link(dendrite, &dendrite->links[i], &peers[i]);
-    Status status = rpc_thread_start(&dendrite->thread, run, dendrite, "dendrite", error);
+    Status status = open_links(dendrite, peers, error);
+    if (status == STATUS_OK) status = rpc_thread_start(&dendrite->thread, run, dendrite, "dendrite", error);
     if (status != STATUS_OK) {
         grpc_completion_queue_shutdown(dendrite->completions);
         free_dendrite(dendrite);
@@ -103,11 +137,19 @@ Status dendrite_create(const DendriteOptions *options, const Peer *peers, size_t
     return STATUS_OK;
 }
 
-/* The queue reports its end only after every call has come back. */
+/* gRPC aborts on a call that is started after the queue was shut down: all must be back before, a retry too. */
 void dendrite_destroy(Dendrite *dendrite)
 {
     if (!dendrite) return;
+    pthread_mutex_lock(&dendrite->lock);
+    dendrite->ending = true;
     gradients_cancel(dendrite);
+    channels_cancel(dendrite);
+    for (size_t i = 0; i < dendrite->count; i++)
+        if (dendrite->links[i].unattended) unary_cancel(&dendrite->links[i].unattended->unary);
+    while (dendrite->outstanding)
+        pthread_cond_wait(&dendrite->changed, &dendrite->lock);
+    pthread_mutex_unlock(&dendrite->lock);
     grpc_completion_queue_shutdown(dendrite->completions);
     pthread_join(dendrite->thread, NULL);
     free_dendrite(dendrite);
@@ -118,203 +160,19 @@ size_t dendrite_count(const Dendrite *dendrite)
     return dendrite->count;
 }
 
-/* --- a question --- */
-
-/* With the lock held. True when the last reference went: free_call it, without the lock. */
-static bool drop_reference(DendriteCall *call)
+Status dendrite_move(Dendrite *dendrite, size_t index, const Peer *peer, Error *error)
 {
-    return --call->references == 0;
-}
-
-static void free_call(DendriteCall *call)
-{
-    grpc_slice_unref(call->payload);
-    pthread_cond_destroy(&call->changed);
-    free(call);
-}
-
-/* On the dendrite thread. */
-static void on_answer(UnaryCall *unary)
-{
-    Slot *slot = (Slot *)unary;
-    DendriteCall *call = slot->call;
-    Dendrite *dendrite = call->dendrite;
-    uint64_t now = clock_now(dendrite->clock);
+    Link *link = &dendrite->links[index];
+    Channel *channel;
     pthread_mutex_lock(&dendrite->lock);
-    slot->latency_ns = now - slot->begun;
-    if (slot->state == SLOT_ABANDONED) {
-        unary_clear(unary);
-        slot->state = SLOT_TAKEN;
-    } else {
-        slot->state = SLOT_DONE;
-        call->pending--;
-        pthread_cond_signal(&call->changed);
-    }
-    bool last = drop_reference(call);
-    pthread_mutex_unlock(&dendrite->lock);
-    if (last) free_call(call);
-}
-
-static Status create_call(Dendrite *dendrite, const Tensor *input, Modality modality, DendriteCall **out, Error *error)
-{
-    Tensor copy;
-    DendriteCall *call = calloc(1, sizeof *call + dendrite->count * sizeof call->slots[0]);
-    if (!call) return error_set_errno(error, ENOMEM, "a question to %zu peers", dendrite->count);
-    Status status = tensor_copy(input, &copy, error);
+    Status status = channel_open(dendrite, peer->address, &channel, error);
     if (status == STATUS_OK) {
-        call->input = tensor_view(copy.dtype, copy.shape, copy.data);
-        status = rpc_payload(&copy, &call->payload, error);
-    }
-    if (status != STATUS_OK) {
-        free(call);
-        return status;
-    }
-    call->dendrite = dendrite;
-    call->modality = modality;
-    call->references = 1;
-    call->answer_shape = shape_of(input->shape.dims[0], input->shape.dims[1], NETWORK_DIM);
-    call->deadline = dendrite_time_after(dendrite->deadline_ns);
-    init_condition(&call->changed);
-    *out = call;
-    return STATUS_OK;
-}
-
-/* With the lock held: sends the question to one peer. */
-static Status send_to(DendriteCall *call, size_t peer, gpr_timespec deadline, Error *error)
-{
-    Dendrite *dendrite = call->dendrite;
-    Link *link = &dendrite->links[peer];
-    Slot *slot = &call->slots[peer];
-    MessageTensor tensor = {&call->input, call->modality};
-    grpc_byte_buffer *request = request_message(dendrite->neuron_key, link->peer.synapse_key, &tensor, &call->payload,
-                                                1, dendrite->max_message_bytes, error);
-    if (!request) return error ? error->status : STATUS_INTERNAL;
-    size_t bytes = grpc_byte_buffer_length(request);
-    slot->call = call;
-    slot->begun = clock_now(dendrite->clock);
-    slot->unary.done = on_answer;
-    RETURN_IF_ERROR(unary_start(&slot->unary, link->channel, dendrite->completions, link->methods[PEER_FORWARD],
-                                request, deadline, error));
-    slot->state = SLOT_PENDING;
-    call->references++;
-    call->pending++;
-    link->stats.bytes_out += bytes;
-    return STATUS_OK;
-}
-
-Status dendrite_forward(Dendrite *dendrite, const Tensor *input, Modality modality, DendriteCall **out, Error *error)
-{
-    DendriteCall *call = NULL;
-    RETURN_IF_ERROR(input_check(input, modality, dendrite->max_message_bytes, error));
-    RETURN_IF_ERROR(create_call(dendrite, input, modality, &call, error));
-    gpr_timespec deadline = rpc_deadline_after(dendrite->deadline_ns);
-    pthread_mutex_lock(&dendrite->lock);
-    for (size_t i = 0; i < dendrite->count; i++) {
-        Link *link = &dendrite->links[i];
-        uint64_t now = clock_now(dendrite->clock);
-        Error why = {0};
-        if (link_is_quiet(link, now))
-            link_failed(link, PEER_FORWARD, DENDRITE_BACKING_OFF, &why, now, &dendrite->jitter);
-        else if (send_to(call, i, deadline, &why) != STATUS_OK)
-            link_failed(link, PEER_FORWARD, DENDRITE_REFUSED, &why, now, &dendrite->jitter);
+        channel_unref(link->channel);
+        link->channel = channel;
+        link_moved(link, peer);
     }
     pthread_mutex_unlock(&dendrite->lock);
-    *out = call;
-    return STATUS_OK;
-}
-
-/* --- the answers --- */
-
-/* Takes the lock only to note the result. */
-static bool read_slot(DendriteCall *call, size_t peer, float *out)
-{
-    Dendrite *dendrite = call->dendrite;
-    Link *link = &dendrite->links[peer];
-    Slot *slot = &call->slots[peer];
-    DendriteFailure kind = DENDRITE_MALFORMED;
-    Error why = {0};
-    bool good = answer_read(&slot->unary, call->answer_shape, out, &kind, &why);
-    size_t bytes = slot->unary.response ? grpc_byte_buffer_length(slot->unary.response) : 0;
-    unary_clear(&slot->unary);
-    uint64_t now = clock_now(dendrite->clock);
-    pthread_mutex_lock(&dendrite->lock);
-    link->stats.bytes_in += bytes;
-    if (good)
-        link_succeeded(link, PEER_FORWARD, slot->latency_ns);
-    else
-        link_failed(link, PEER_FORWARD, kind, &why, now, &dendrite->jitter);
-    pthread_mutex_unlock(&dendrite->lock);
-    return good;
-}
-
-/* With the lock held: waits until a slot is done, and takes it. False when all are over, or the deadline has passed. */
-static bool take_done(DendriteCall *call, size_t *peer)
-{
-    Dendrite *dendrite = call->dendrite;
-    bool late = false;
-    for (;;) {
-        for (size_t i = 0; i < dendrite->count; i++)
-            if (call->slots[i].state == SLOT_DONE) {
-                call->slots[i].state = SLOT_TAKEN;
-                *peer = i;
-                return true;
-            }
-        if (late || call->pending == 0) return false;
-        late = pthread_cond_timedwait(&call->changed, &dendrite->lock, &call->deadline) == ETIMEDOUT;
-    }
-}
-
-/* With the lock held. Whether it counts as a failure of the peers is the caller's to say. */
-static void abandon_pending(DendriteCall *call, bool count_timeouts)
-{
-    Dendrite *dendrite = call->dendrite;
-    Error why = {0};
-    for (size_t i = 0; i < dendrite->count; i++) {
-        Slot *slot = &call->slots[i];
-        if (slot->state != SLOT_PENDING) continue;
-        unary_cancel(&slot->unary);
-        slot->state = SLOT_ABANDONED;
-        call->pending--;
-        if (!count_timeouts) continue;
-        error_set(&why, STATUS_DEADLINE_EXCEEDED, "no answer within %.3f s", clock_seconds(dendrite->deadline_ns));
-        link_failed(&dendrite->links[i], PEER_FORWARD, DENDRITE_TIMEOUT, &why, clock_now(dendrite->clock),
-                    &dendrite->jitter);
-    }
-}
-
-size_t dendrite_wait(DendriteCall *call, float *answers, uint8_t *arrived)
-{
-    Dendrite *dendrite = call->dendrite;
-    size_t peer, good = 0, row = (size_t)shape_count(call->answer_shape);
-    memset(arrived, 0, dendrite->count);
-    pthread_mutex_lock(&dendrite->lock);
-    while (take_done(call, &peer)) {
-        pthread_mutex_unlock(&dendrite->lock);
-        arrived[peer] = read_slot(call, peer, answers + peer * row);
-        good += arrived[peer];
-        pthread_mutex_lock(&dendrite->lock);
-    }
-    abandon_pending(call, true);
-    pthread_mutex_unlock(&dendrite->lock);
-    for (peer = 0; peer < dendrite->count; peer++)
-        if (!arrived[peer]) memset(answers + peer * row, 0, row * sizeof *answers);
-    return good;
-}
-
-void dendrite_release(DendriteCall *call)
-{
-    if (!call) return;
-    Dendrite *dendrite = call->dendrite;
-    pthread_mutex_lock(&dendrite->lock);
-    abandon_pending(call, false);
-    for (size_t i = 0; i < dendrite->count; i++)
-        if (call->slots[i].state == SLOT_DONE) {
-            unary_clear(&call->slots[i].unary);
-            call->slots[i].state = SLOT_TAKEN;
-        }
-    bool last = drop_reference(call);
-    pthread_mutex_unlock(&dendrite->lock);
-    if (last) free_call(call);
+    return status;
 }
 
 /* --- statistics --- */
@@ -322,9 +180,14 @@ void dendrite_release(DendriteCall *call)
 void dendrite_stats(Dendrite *dendrite, size_t peer, DendriteStats *out)
 {
     pthread_mutex_lock(&dendrite->lock);
-    Link *link = &dendrite->links[peer];
+    const Link *link = &dendrite->links[peer];
     *out = link->stats;
-    out->mean_latency_s = out->forwards ? link->latency_sum_s / (double)out->forwards : 0;
+    out->peer = link->peer;
+    out->state = link_state(link);
+    out->max_message_bytes = link->channel->max_message_bytes;
+    out->latency_p50_ns = histogram_percentile(&link->latencies, 0.5);
+    out->latency_p99_ns = histogram_percentile(&link->latencies, 0.99);
+    out->mean_latency_s = histogram_mean(&link->latencies) * 1e-9;
     pthread_mutex_unlock(&dendrite->lock);
 }
 

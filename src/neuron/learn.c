@@ -9,31 +9,20 @@
 enum { EVALUATION_BATCH = 250 };
 
 static const uint64_t publish_interval = 50000000; /* ns: how old the weights that others see may be */
-
-/* A batch on its way: filled, asked about, not yet learnt from. */
-typedef struct Pending {
-    float *images;
-    int32_t *labels;
-    int64_t rows, labelled;   /* rows includes the labelled ones, which come first */
-    LoaderPosition before[2]; /* of both loaders, so that a checkpoint begins again with this batch */
-    DendriteCall *call;       /* NULL: nobody was asked */
-    bool filled;
-} Pending;
+enum { PUBLISH_SHARE = 100 };                      /* copying them takes at most one such part of the time */
 
 struct Learner {
     LearnOptions options;
     Trainer *trainer;
     Evaluator *evaluators[2]; /* local, remote; made on first use */
     Loader *loaders[2];       /* labelled, unlabelled (NULL: none) */
-    Pending pending[2];
-    int current; /* which pending batch is next */
+    Asker *asker;             /* of the training set */
     int64_t step, steps, steps_per_epoch, saved_step, evaluated_step;
     CheckpointLock lock;
     bool locked, first_step;
-    uint64_t published, window_start; /* ns */
+    uint64_t published, publish_pause, window_start; /* ns */
     int64_t window_rows;
     double samples_per_second;
-    float *answers; /* [peers, 2 batch, 512] */
 };
 
 /* --- making one --- */
@@ -51,21 +40,10 @@ static Status make_loader(const LearnOptions *o, bool labelled, Loader **out, Er
     return loader_create(&options, out, error);
 }
 
-static Status make_pending(const LearnOptions *o, Pending *out, Error *error)
-{
-    size_t rows = 2 * (size_t)o->batch, pixels = (size_t)(o->trainer.rows * o->trainer.columns);
-    out->images = calloc(rows * pixels, sizeof(float));
-    out->labels = calloc(rows, sizeof(int32_t));
-    if (out->images != NULL && out->labels != NULL) return STATUS_OK;
-    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a batch of %zu images", rows);
-}
-
 static CheckpointValues checkpoint_values(const Learner *learner)
 {
-    const Pending *next = &learner->pending[learner->current];
-    LoaderPosition labelled = next->filled ? next->before[0] : loader_position(learner->loaders[0]),
-                   unlabelled = {0, 0};
-    if (learner->loaders[1] != NULL) unlabelled = next->filled ? next->before[1] : loader_position(learner->loaders[1]);
+    LoaderPosition labelled = asker_position(learner->asker, 0), unlabelled = {0, 0};
+    if (learner->loaders[1] != NULL) unlabelled = asker_position(learner->asker, 1);
     return (CheckpointValues){6,
                               {{"step", learner->step},
                                {"labelled_epoch", labelled.epoch},
@@ -91,6 +69,19 @@ static Status resume(Learner *learner, Error *error)
     return loader_seek(learner->loaders[1], (LoaderPosition){values.items[3].value, values.items[4].value}, error);
 }
 
+static Status make_asker(const LearnOptions *o, Loader *const loaders[2], int64_t batch, Asker **out, Error *error)
+{
+    AskerOptions options = {.loaders = {loaders[0], loaders[1]},
+                            .batch = batch,
+                            .rows = o->trainer.rows,
+                            .columns = o->trainer.columns,
+                            .dendrite = o->dendrite,
+                            .ahead = o->ahead,
+                            .memory_bytes = o->ahead_memory,
+                            .deadline_ns = o->deadline_ns};
+    return asker_create(&options, out, error);
+}
+
 static Status prepare(Learner *learner, Error *error)
 {
     LearnOptions *o = &learner->options;
@@ -104,10 +95,7 @@ static Status prepare(Learner *learner, Error *error)
     RETURN_IF_ERROR(make_loader(o, true, &learner->loaders[0], error));
     bool unlabelled = o->dendrite != NULL && o->unlabelled_end > o->unlabelled_begin;
     if (unlabelled) RETURN_IF_ERROR(make_loader(o, false, &learner->loaders[1], error));
-    RETURN_IF_ERROR(make_pending(o, &learner->pending[0], error));
-    RETURN_IF_ERROR(make_pending(o, &learner->pending[1], error));
-    learner->answers = calloc((size_t)o->trainer.peers * 2 * (size_t)o->batch * SOMA_NETWORK_DIM + 1, sizeof(float));
-    if (learner->answers == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for answers");
+    RETURN_IF_ERROR(make_asker(o, learner->loaders, o->batch, &learner->asker, error));
     learner->steps_per_epoch = loader_steps_per_epoch(learner->loaders[0]);
     learner->steps = o->steps > 0 ? o->steps : o->epochs * learner->steps_per_epoch;
     o->schedule.steps = learner->steps;
@@ -136,16 +124,13 @@ Status learner_create(const LearnOptions *options, Learner **out, Error *error)
 void learner_destroy(Learner *learner)
 {
     if (learner == NULL) return;
+    asker_destroy(learner->asker);
     for (int i = 0; i < 2; i++) {
-        dendrite_release(learner->pending[i].call);
-        free(learner->pending[i].images);
-        free(learner->pending[i].labels);
         loader_destroy(learner->loaders[i]);
         evaluator_destroy(learner->evaluators[i]);
     }
     trainer_destroy(learner->trainer);
     if (learner->locked) checkpoint_unlock(&learner->lock);
-    free(learner->answers);
     free(learner);
 }
 
@@ -169,56 +154,48 @@ int64_t learner_step(const Learner *learner)
     return learner->step;
 }
 
-/* --- batches --- */
-
-/* Fills a batch and asks the peers about it. */
-static Status fetch(Learner *learner, Pending *p, Error *error)
-{
-    const LearnOptions *o = &learner->options;
-    int64_t pixels = o->trainer.rows * o->trainer.columns, more = 0;
-    p->before[0] = loader_position(learner->loaders[0]);
-    loader_next(learner->loaders[0], p->images, p->labels, &p->labelled);
-    if (learner->loaders[1] != NULL) {
-        p->before[1] = loader_position(learner->loaders[1]);
-        loader_next(learner->loaders[1], p->images + p->labelled * pixels, p->labels + p->labelled, &more);
-    }
-    p->rows = p->labelled + more;
-    p->filled = true;
-    if (o->dendrite == NULL) return STATUS_OK;
-    Tensor image = tensor_view(DTYPE_F32, shape_of(p->rows, 1, 1, o->trainer.rows, o->trainer.columns), p->images);
-    return dendrite_forward(o->dendrite, &image, MODALITY_IMAGE, &p->call, error);
-}
-
 /* --- one step --- */
 
-static Status learn_from(Learner *learner, Pending *p, LearnStep *report, Error *error)
+/* What came of asking about the batch goes straight to where the trainer reads it. Without a single answer the step is
+ * a local one, on the labelled rows. */
+static Status fill(Learner *learner, AskedBatch *asked, TrainerBatch *batch, size_t *answered, Error *error)
 {
     const LearnOptions *o = &learner->options;
-    size_t pixels = (size_t)(o->trainer.rows * o->trainer.columns);
-    uint8_t arrived[256] = {0};
-    size_t answered = p->call != NULL ? dendrite_wait(p->call, learner->answers, arrived) : 0;
+    size_t image = (size_t)(o->trainer.rows * o->trainer.columns) * sizeof(float);
+    int64_t rows = asked->rows;
+    *answered = 0;
+    if (asked->call != NULL) {
+        RETURN_IF_ERROR(trainer_batch(learner->trainer, rows, true, batch, error));
+        *answered = asker_wait(learner->asker, asked, batch->answers, batch->arrived);
+    }
+    if (*answered == 0) {
+        rows = asked->first;
+        RETURN_IF_ERROR(trainer_batch(learner->trainer, rows, false, batch, error));
+    }
+    memcpy(batch->images, asked->images, (size_t)rows * image);
+    memcpy(batch->labels, asked->labels, (size_t)rows * sizeof(int32_t));
+    learner->window_rows += rows;
+    return STATUS_OK;
+}
+
+static Status learn_from(Learner *learner, AskedBatch *asked, LearnStep *report, Error *error)
+{
+    const LearnOptions *o = &learner->options;
+    TrainerBatch batch;
+    size_t answered;
     if (o->server != NULL)
         RETURN_IF_ERROR(server_take_gradients(o->server, learner->trainer, &report->peer_gradients, error));
-    TrainerBatch batch;
-    /* Without a single answer the step is a local one, on the labelled rows. */
-    int64_t rows = answered > 0 ? p->rows : p->labelled;
-    RETURN_IF_ERROR(trainer_batch(learner->trainer, rows, answered > 0, &batch, error));
-    memcpy(batch.images, p->images, (size_t)rows * pixels * sizeof(float));
-    memcpy(batch.labels, p->labels, (size_t)rows * sizeof(int32_t));
-    if (answered > 0) {
-        memcpy(batch.answers, learner->answers,
-               (size_t)o->trainer.peers * (size_t)rows * SOMA_NETWORK_DIM * sizeof(float));
-        memcpy(batch.arrived, arrived, (size_t)o->trainer.peers);
-    }
+    RETURN_IF_ERROR(fill(learner, asked, &batch, &answered, error));
     if (learner->first_step && o->gradients != NULL)
         RETURN_IF_ERROR(trainer_save_gradients(learner->trainer, learner->step, o->gradients, error));
     learner->first_step = false;
     report->lr = schedule_rate(&o->schedule, learner->step);
     report->answered = (int64_t)answered;
+    report->ahead = (int64_t)asker_ahead(learner->asker);
+    report->waited_ns = asker_waited(learner->asker);
     RETURN_IF_ERROR(trainer_step(learner->trainer, learner->step, report->lr, &report->losses, error));
-    if (answered > 0) RETURN_IF_ERROR(dendrite_backward(o->dendrite, p->call, batch.answer_gradients, arrived, error));
-    learner->window_rows += rows;
-    return STATUS_OK;
+    if (answered == 0) return STATUS_OK;
+    return dendrite_backward(o->dendrite, asked->call, batch.answer_gradients, batch.arrived, error);
 }
 
 static void measure_speed(Learner *learner, uint64_t now)
@@ -233,25 +210,27 @@ static void measure_speed(Learner *learner, uint64_t now)
 
 static Status publish(Learner *learner, uint64_t now, bool force, Error *error)
 {
-    if (learner->options.server == NULL || (!force && now - learner->published < publish_interval)) return STATUS_OK;
-    learner->published = now;
-    return server_publish(learner->options.server, trainer_variables(learner->trainer), error);
+    if (learner->options.server == NULL || (!force && now - learner->published < learner->publish_pause))
+        return STATUS_OK;
+    RETURN_IF_ERROR(
+        server_publish(learner->options.server, trainer_variables(learner->trainer), (uint64_t)learner->step, error));
+    learner->published = clock_now(clock_monotonic());
+    learner->publish_pause = PUBLISH_SHARE * (learner->published - now);
+    if (learner->publish_pause < publish_interval) learner->publish_pause = publish_interval;
+    return STATUS_OK;
 }
 
 static Status one_step(Learner *learner, Error *error)
 {
     const LearnOptions *o = &learner->options;
-    Pending *now = &learner->pending[learner->current], *next = &learner->pending[1 - learner->current];
     LearnStep report = {.steps = learner->steps,
                         .epochs = (learner->steps + learner->steps_per_epoch - 1) / learner->steps_per_epoch};
-    if (!now->filled) RETURN_IF_ERROR(fetch(learner, now, error));
-    if (o->dendrite != NULL && learner->step + 1 < learner->steps) RETURN_IF_ERROR(fetch(learner, next, error));
-    report.epoch = now->before[0].epoch + 1;
-    RETURN_IF_ERROR(learn_from(learner, now, &report, error));
-    dendrite_release(now->call);
-    now->call = NULL;
-    now->filled = false;
-    if (o->dendrite != NULL) learner->current = 1 - learner->current;
+    AskedBatch *asked;
+    RETURN_IF_ERROR(asker_next(learner->asker, &asked, error));
+    report.epoch = asked->before[0].epoch + 1;
+    Status status = learn_from(learner, asked, &report, error);
+    asker_done(learner->asker, asked);
+    if (status != STATUS_OK) return status;
     report.step = ++learner->step;
     uint64_t time = clock_now(clock_monotonic());
     measure_speed(learner, time);
@@ -261,6 +240,27 @@ static Status one_step(Learner *learner, Error *error)
 }
 
 /* --- evaluation and saving --- */
+
+/* The batches of training that are on their way stay there meanwhile. */
+static Status run_evaluator(Learner *learner, bool remote, Evaluation *out, Error *error)
+{
+    const LearnOptions *o = &learner->options;
+    Loader *loaders[2] = {NULL, NULL};
+    Asker *asker = NULL;
+    int64_t images = o->test->images.shape.dims[0];
+    LoaderOptions loader = {.dataset = o->test, .end = images, .labelled = true, .batch = EVALUATION_BATCH};
+    Status status;
+    if (remote) {
+        GOTO_IF_ERROR(loader_create(&loader, &loaders[0], error), done);
+        GOTO_IF_ERROR(make_asker(o, loaders, EVALUATION_BATCH, &asker, error), done);
+        asker_limit(asker, loader_steps_per_epoch(loaders[0]));
+    }
+    status = evaluator_run(learner->evaluators[remote], o->test, remote, asker_evaluate, asker, o->stop, out, error);
+done:
+    asker_destroy(asker);
+    loader_destroy(loaders[0]);
+    return status;
+}
 
 Status learner_evaluate(Learner *learner, bool remote, Evaluation *out, Error *error)
 {
@@ -275,8 +275,7 @@ Status learner_evaluate(Learner *learner, bool remote, Evaluation *out, Error *e
         RETURN_IF_ERROR(evaluator_create(o->backend, trainer_variables(learner->trainer), &options,
                                          &learner->evaluators[remote], error));
     }
-    NetworkQuestion question = {o->dendrite, o->trainer.rows, o->trainer.columns};
-    return evaluator_run(learner->evaluators[remote], o->test, remote, network_ask, &question, o->stop, out, error);
+    return run_evaluator(learner, remote, out, error);
 }
 
 static Status evaluate_paths(Learner *learner, Error *error)
@@ -311,9 +310,7 @@ static bool due(const Learner *learner, int64_t every)
 {
     if (every < 0) return false;
     if (every > 0) return learner->step % every == 0;
-    const Pending *next = &learner->pending[learner->current];
-    LoaderPosition position = next->filled ? next->before[0] : loader_position(learner->loaders[0]);
-    return position.offset == 0; /* an epoch has just ended */
+    return asker_position(learner->asker, 0).offset == 0; /* an epoch has just ended */
 }
 
 Status learner_run(Learner *learner, Error *error)
@@ -322,6 +319,7 @@ Status learner_run(Learner *learner, Error *error)
     learner->window_start = clock_now(clock_monotonic());
     RETURN_IF_ERROR(publish(learner, learner->window_start, true, error));
     bool stopped = false;
+    asker_limit(learner->asker, learner->steps - learner->step);
     while (learner->step < learner->steps && !stopped) {
         RETURN_IF_ERROR(one_step(learner, error));
         if (o->test != NULL && due(learner, o->eval_every)) RETURN_IF_ERROR(evaluate_paths(learner, error));

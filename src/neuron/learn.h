@@ -1,8 +1,9 @@
 /* The loop that ties the parts together: data, the local step, the questions to peers, the gradients from peers,
  * evaluation and checkpoints. Alone (no peers, no server) it is `neuron train`; with them, `neuron run`.
  *
- * Peers are asked about a batch one step before it is learnt from, so that their answers travel while the step before
- * is computed. */
+ * Peers are asked about batches ahead (ask.h), so that their answers travel while the steps before are computed, and
+ * gradients leave without being waited for: a peer's latency costs no time. A checkpoint begins again with the first
+ * batch that wasn't learnt from. */
 #pragma once
 
 #include "data/loader.h"
@@ -19,6 +20,8 @@ typedef struct LearnStep {
     TrainerLosses losses;
     int64_t answered;       /* peers that answered for this batch */
     int64_t peer_gradients; /* Backward calls that joined this step */
+    int64_t ahead;          /* batches on their way to the peers when this one was learnt from */
+    uint64_t waited_ns;     /* for answers, in all steps so far */
 } LearnStep;
 
 typedef struct LearnObserver {
@@ -45,6 +48,9 @@ typedef struct LearnOptions {
     const char *out, *config; /* run folder (NULL: nothing is saved) and its config.json */
     const char *gradients;    /* file for the first step's gradients, or NULL */
     Dendrite *dendrite;       /* NULL: alone */
+    size_t ahead;             /* batches on their way; 0: as many as hide the peers' latency */
+    size_t ahead_memory;      /* bytes that they may take; 0: 512 MiB */
+    uint64_t deadline_ns;     /* of the dendrite; 0: 1 s */
     SomaServer *server;       /* may be set later by learner_serve; NULL: not served */
     LearnObserver observer;
     bool (*stop)(void); /* asked between steps; NULL: never */
@@ -57,7 +63,8 @@ Status learner_create(const LearnOptions *options, Learner **out, Error *error);
 void learner_destroy(Learner *learner);
 
 Variables *learner_variables(Learner *learner);
-/* Publishes to `server` from now on, and learns from the gradients it collects. */
+/* Publishes to `server` from now on, and learns from the gradients it collects: after at most 50 ms, or 100 times as
+ * long as publishing takes, so that it costs at most 1 % of the time. */
 void learner_serve(Learner *learner, SomaServer *server);
 
 /* Runs to the end, or until stop() (then: saves, and returns STATUS_OK with learner_done false). */

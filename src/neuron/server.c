@@ -1,265 +1,433 @@
 #include "neuron/server.h"
 
 #include <math.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/rewrite.h"
+#include "neuron/server_plans.h"
+#include "neuron/snapshot.h"
+#include "rpc/rpc.h"
+#include "wire/message.h"
 
-enum {
-    MAX_ROWS = 256,  /* at once; longer requests are answered in pieces */
-    MAX_SIDE = 256,  /* pixels of an image's side */
-    PLAN_LIMIT = 24, /* compiled at a time; the one used longest ago goes first */
-    MAX_PARAMETERS = 512,
-};
-
-typedef struct ServerPlan {
-    Plan *plan;
-    bool backward;
-    int64_t rows, height, width;
-    uint64_t version, used; /* of the weights it was refreshed with; when it ran last */
-} ServerPlan;
+enum { MAX_SIDE = 256 }; /* pixels of an image's side */
 
 struct SomaServer {
     SomaServerOptions options;
     Backend *backend;
-    pthread_mutex_t lock; /* guards everything below */
-    Variables *variables;
-    uint64_t version, ticks;
-    ServerPlan plans[PLAN_LIMIT];
-    int64_t waiting, rejected; /* gradients summed since the last take; not finite */
+    Snapshot *snapshot;
+    GradientSums *sums; /* NULL: doesn't learn */
+    atomic_uint_fast64_t version;
+
+    /* The handler's. */
+    Variables *variables; /* but for the sums in it, which gradient_sums.h guards */
+    ServerPlans *plans;
 };
-
-static SomaConfig config_of(int64_t rows, int64_t height, int64_t width)
-{
-    return (SomaConfig){.batch = rows, .rows = height, .columns = width, .answering = true};
-}
-
-static void declare_forward(Graph *g, const Soma *soma, int64_t rows, int64_t height, int64_t width)
-{
-    SomaConfig config = config_of(rows, height, width);
-    graph_output(g, "hidden", soma->declare(g, &config).local_hidden);
-}
-
-/* d(hidden . gradient)/d(image), and with `learn` the same for the parameters, summed in "<parameter>.peer": each
- * call's gradient is clipped to norm 1, and left out where it isn't finite. */
-static void declare_backward(Graph *g, const Soma *soma, int64_t rows, int64_t height, int64_t width, bool learn)
-{
-    SomaConfig config = config_of(rows, height, width);
-    SomaValues v = soma->declare(g, &config);
-    Value seed = graph_input(g, "gradient", graph_real(g), graph_shape(g, v.local_hidden));
-    Value targets[MAX_PARAMETERS + 1], gradients[MAX_PARAMETERS + 1], reached[MAX_PARAMETERS];
-    int count = learn ? graph_parameters(g, targets, MAX_PARAMETERS) : 0, reached_count = 0;
-    targets[count] = v.input;
-    graph_gradient(g, &v.local_hidden, &seed, 1, targets, count + 1, gradients);
-    graph_output(g, "image_gradient", gradients[count]);
-    for (int i = 0; i < count; i++)
-        if (value_exists(gradients[i])) reached[reached_count++] = gradients[i];
-    if (reached_count == 0) return;
-    graph_set_phase(g, PHASE_UPDATE);
-    Value norm = global_norm(g, reached, reached_count), factor = clip_factor(g, norm, 1, 1);
-    graph_output(g, "norm", norm);
-    for (int i = 0; i < count; i++) {
-        if (!value_exists(gradients[i])) continue;
-        Value sum = trainer_peer_gradient(g, targets[i]);
-        graph_assign(g, sum, add_scaled(g, sum, gradients[i], factor));
-    }
-}
-
-static Status compile(SomaServer *server, ServerPlan *made, Error *error)
-{
-    Graph *g = graph_create(DTYPE_F32, false);
-    if (g == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a graph");
-    if (made->backward)
-        declare_backward(g, server->options.soma, made->rows, made->height, made->width, server->options.learn);
-    else
-        declare_forward(g, server->options.soma, made->rows, made->height, made->width);
-    PlanOptions options = {.rewrites = REWRITE_ALL, .frozen = !made->backward};
-    if (!made->backward && server->options.fold) options.rewrites |= REWRITE_FOLD_LINEAR;
-    Status status = graph_check(g, error);
-    if (status == STATUS_OK) status = variables_declare(server->variables, g, 0, error);
-    if (status == STATUS_OK) status = plan_compile(server->backend, g, server->variables, &options, &made->plan, error);
-    graph_destroy(g);
-    made->version = server->version;
-    return status;
-}
-
-/* The plan of this size, compiled now if need be in place of the one that was used longest ago, and with the newest
- * weights. */
-static Status find_plan(SomaServer *server, bool backward, int64_t rows, int64_t height, int64_t width, Plan **out,
-                        Error *error)
-{
-    ServerPlan *found = NULL, *oldest = &server->plans[0];
-    for (int i = 0; i < PLAN_LIMIT && found == NULL; i++) {
-        ServerPlan *p = &server->plans[i];
-        if (p->plan != NULL && p->backward == backward && p->rows == rows && p->height == height && p->width == width)
-            found = p;
-        if (p->used < oldest->used) oldest = p;
-    }
-    if (found == NULL) {
-        found = oldest;
-        plan_destroy(found->plan);
-        *found = (ServerPlan){.backward = backward, .rows = rows, .height = height, .width = width};
-        RETURN_IF_ERROR(compile(server, found, error));
-    } else if (!backward && found->version != server->version) {
-        RETURN_IF_ERROR(plan_refresh(found->plan, error));
-        found->version = server->version;
-    }
-    found->used = ++server->ticks;
-    *out = found->plan;
-    return STATUS_OK;
-}
-
-static int64_t bucket(int64_t rows)
-{
-    int64_t size = 1;
-    while (size < rows && size < MAX_ROWS)
-        size *= 2;
-    return size;
-}
 
 /* --- requests --- */
 
-typedef struct Request {
-    int64_t rows, height, width, pixels; /* rows: batch times seq */
-} Request;
+typedef struct Images {
+    int64_t rows, height, width; /* rows: batch times seq */
+    size_t pixels;
+} Images;
 
-static Status check_image(const SomaServer *server, const Tensor *input, Modality modality, Request *out, Error *error)
+static PlanSize plan_size(PlanKind kind, const Images *images, int64_t rows)
+{
+    return (PlanSize){.kind = kind, .rows = rows, .height = images->height, .width = images->width};
+}
+
+static Shape hidden_shape(const AxonRequest *request)
+{
+    return shape_of(request->shape.dims[0], request->shape.dims[1], SOMA_NETWORK_DIM);
+}
+
+static Status check_images(const SomaServer *server, const AxonRequest *request, Images *out, Error *error)
 {
     char text[SHAPE_TEXT_SIZE];
-    if (modality != MODALITY_IMAGE)
+    if (request->modality != MODALITY_IMAGE)
         return error_set(error, STATUS_INVALID_ARGUMENT, "soma '%s' takes images, but the request's modality is %s",
-                         server->options.soma->name, modality_name(modality));
-    const int64_t *dims = input->shape.dims; /* [batch, seq, channels, rows, columns] */
+                         server->options.soma->name, modality_name(request->modality));
+    const int64_t *dims = request->shape.dims; /* [batch, seq, channels, rows, columns] */
     if (dims[2] != 1 || dims[3] > MAX_SIDE || dims[4] > MAX_SIDE)
         return error_set(error, STATUS_INVALID_ARGUMENT,
                          "shape of the image is %s, expected [batch, seq, 1, rows, columns] with sides of 1 to %d",
-                         shape_text(input->shape, text), MAX_SIDE);
-    *out = (Request){dims[0] * dims[1], dims[3], dims[4], dims[3] * dims[4]};
-    for (int64_t i = 0; i < out->rows * out->pixels; i++)
-        if (!isfinite(tensor_f32(input)[i]))
-            return error_set(error, STATUS_INVALID_ARGUMENT, "pixel %ld of the image is %g, expected a finite number",
-                             (long)i, (double)tensor_f32(input)[i]);
+                         shape_text(request->shape, text), MAX_SIDE);
+    *out = (Images){dims[0] * dims[1], dims[3], dims[4], (size_t)(dims[3] * dims[4])};
     return STATUS_OK;
 }
 
-/* Copies rows into a plan's input, and zeroes the rows beyond them. */
-static void fill(Tensor to, const float *rows, int64_t count, int64_t width)
+/* A small image has a large answer, so that what is made for it must be bounded too. */
+static Status create_answer(const SomaServer *server, Shape shape, Tensor *out, Error *error)
 {
-    size_t used = (size_t)(count * width) * sizeof(float);
-    memcpy(to.data, rows, used);
-    memset((char *)to.data + used, 0, to.size - used);
+    char text[SHAPE_TEXT_SIZE];
+    size_t bytes = 0, limit = server->options.max_answer_bytes;
+    if (!shape_bytes(shape, sizeof(float), &bytes) || bytes > limit)
+        return error_set(error, STATUS_RESOURCE_EXHAUSTED, "the answer would be %s, %zu bytes, expected at most %zu",
+                         shape_text(shape, text), bytes, limit);
+    return tensor_allocate(DTYPE_F32, shape, out, error);
 }
 
-static Status forward_pieces(SomaServer *server, const Request *request, const Tensor *input, float *answer,
+/* `values` begin at the request's value `first`. */
+static Status check_values(const float *values, size_t count, size_t first, const char *value, const char *whole,
+                           Error *error)
+{
+    if (floats_finite(values, count)) return STATUS_OK;
+    size_t i = 0;
+    while (isfinite(values[i]))
+        i++;
+    return error_set(error, STATUS_INVALID_ARGUMENT, "%s %zu of the %s is %g, expected a finite number", value,
+                     first + i, whole, (double)values[i]);
+}
+
+/* Rows `row` to `row + count` of a request, to where a plan reads them. */
+static Status read_images(const AxonRequest *request, const Images *images, int64_t row, int64_t count, float *to,
+                          Error *error)
+{
+    size_t first = (size_t)row * images->pixels, size = (size_t)count * images->pixels;
+    axon_read_input(request, first, size, to);
+    return check_values(to, size, first, "pixel", "image", error);
+}
+
+static Status read_gradient(const AxonRequest *request, int64_t row, int64_t count, float *to, Error *error)
+{
+    size_t first = (size_t)row * SOMA_NETWORK_DIM, size = (size_t)count * SOMA_NETWORK_DIM;
+    axon_read_gradient(request, first, size, to);
+    return check_values(to, size, first, "element", "gradient", error);
+}
+
+/* Zeroes a plan's input from element `used` on. */
+static void clear_rest(Tensor input, size_t used)
+{
+    used *= sizeof(float);
+    memset((char *)input.data + used, 0, input.size - used);
+}
+
+/* Takes over weights that were published since the last time. */
+static Status adopt_weights(SomaServer *server, Error *error)
+{
+    uint64_t version = 0;
+    bool taken = false;
+    RETURN_IF_ERROR(snapshot_take(server->snapshot, server->variables, &version, &taken, error));
+    if (!taken) return STATUS_OK;
+    atomic_store(&server->version, version);
+    server_plans_refresh(server->plans);
+    return STATUS_OK;
+}
+
+static void finish(SomaServer *server, AxonRequest *request, Status status, Tensor *answer, bool forward,
+                   const Error *error)
+{
+    if (status == STATUS_OK) {
+        uint64_t version = atomic_load(&server->version);
+        axon_answer(request, answer, forward ? &version : NULL);
+        return;
+    }
+    tensor_destroy(answer);
+    axon_fail(request, error);
+}
+
+/* --- Forward --- */
+
+/* Copies rows of a plan's output to where the answer wants them. */
+static Status take_hidden(const float *hidden, int64_t rows, float *to, Error *error)
+{
+    size_t count = (size_t)rows * SOMA_NETWORK_DIM;
+    if (!floats_finite(hidden, count))
+        return error_set(error, STATUS_INTERNAL, "the soma's answer is not finite: the input is too large for it");
+    memcpy(to, hidden, count * sizeof(float));
+    return STATUS_OK;
+}
+
+/* A request of more rows than one plan takes. */
+static Status forward_pieces(SomaServer *server, const AxonRequest *request, const Images *images, Tensor *answer,
                              Error *error)
 {
-    for (int64_t row = 0; row < request->rows;) {
-        int64_t left = request->rows - row, count = left < MAX_ROWS ? left : MAX_ROWS;
+    RETURN_IF_ERROR(create_answer(server, hidden_shape(request), answer, error));
+    for (int64_t row = 0; row < images->rows;) {
+        int64_t left = images->rows - row, count = left < SERVER_MAX_ROWS ? left : SERVER_MAX_ROWS;
         Plan *plan;
-        RETURN_IF_ERROR(find_plan(server, false, bucket(count), request->height, request->width, &plan, error));
-        fill(plan_input(plan, "image"), tensor_f32(input) + row * request->pixels, count, request->pixels);
+        RETURN_IF_ERROR(server_plans_find(server->plans, plan_size(PLAN_FORWARD, images, count), &plan, error));
+        Tensor input = plan_input(plan, "image"), hidden = plan_output(plan, "hidden");
+        RETURN_IF_ERROR(read_images(request, images, row, count, input.data, error));
+        clear_rest(input, (size_t)count * images->pixels);
         RETURN_IF_ERROR(plan_run(plan, error));
-        memcpy(answer + row * SOMA_NETWORK_DIM, plan_output(plan, "hidden").data,
-               (size_t)count * SOMA_NETWORK_DIM * sizeof(float));
+        RETURN_IF_ERROR(take_hidden(tensor_f32(&hidden), count, tensor_f32(answer) + row * SOMA_NETWORK_DIM, error));
         row += count;
     }
     return STATUS_OK;
 }
 
-static Status forward(void *context, const Tensor *input, Modality modality, Tensor *answer, Error *error)
+static void forward_alone(SomaServer *server, AxonRequest *request, const Images *images)
 {
-    SomaServer *server = context;
-    Request request;
-    RETURN_IF_ERROR(check_image(server, input, modality, &request, error));
-    RETURN_IF_ERROR(tensor_create(DTYPE_F32, shape_of(input->shape.dims[0], input->shape.dims[1], SOMA_NETWORK_DIM),
-                                  answer, error));
-    pthread_mutex_lock(&server->lock);
-    Status status = forward_pieces(server, &request, input, answer->data, error);
-    pthread_mutex_unlock(&server->lock);
-    return status;
+    Tensor answer = {0};
+    Error error = {0};
+    Status status = forward_pieces(server, request, images, &answer, &error);
+    finish(server, request, status, &answer, true, &error);
 }
 
-static void note_gradient(SomaServer *server, Plan *plan)
+/* Requests that are computed as one: those that are left, and their rows. */
+typedef struct Batch {
+    AxonRequest *requests[SERVER_MAX_ROWS];
+    size_t count;
+    int64_t rows;
+    Images images; /* of one; all have this size */
+} Batch;
+
+static int64_t rows_of(const AxonRequest *request)
 {
-    Tensor norm = plan_output(plan, "norm");
-    if (norm.data == NULL) return;
-    if (isfinite(*tensor_f32(&norm)))
-        server->waiting++;
-    else
-        server->rejected++;
+    return request->shape.dims[0] * request->shape.dims[1];
 }
 
-static Status backward_pieces(SomaServer *server, const Request *request, const Tensor *input, const Tensor *gradient,
-                              float *answer, Error *error)
+/* Reads every request behind the one before. One that can't be read fails, and the next takes its place. */
+static void fill(Batch *batch, Tensor input)
 {
-    for (int64_t row = 0; row < request->rows;) {
-        int64_t left = request->rows - row, count = left < MAX_ROWS ? left : MAX_ROWS;
-        Plan *plan;
-        RETURN_IF_ERROR(find_plan(server, true, bucket(count), request->height, request->width, &plan, error));
-        fill(plan_input(plan, "image"), tensor_f32(input) + row * request->pixels, count, request->pixels);
-        fill(plan_input(plan, "gradient"), tensor_f32(gradient) + row * SOMA_NETWORK_DIM, count, SOMA_NETWORK_DIM);
-        RETURN_IF_ERROR(plan_run(plan, error));
-        memcpy(answer + row * request->pixels, plan_output(plan, "image_gradient").data,
-               (size_t)(count * request->pixels) * sizeof(float));
-        note_gradient(server, plan);
-        row += count;
+    size_t kept = 0;
+    batch->rows = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        AxonRequest *request = batch->requests[i];
+        int64_t rows = rows_of(request);
+        float *to = tensor_f32(&input) + (size_t)batch->rows * batch->images.pixels;
+        Error error = {0};
+        if (read_images(request, &batch->images, 0, rows, to, &error) != STATUS_OK) {
+            axon_fail(request, &error);
+            continue;
+        }
+        batch->requests[kept++] = request;
+        batch->rows += rows;
     }
-    return STATUS_OK;
+    batch->count = kept;
+    clear_rest(input, (size_t)batch->rows * batch->images.pixels);
 }
 
-static Status backward(void *context, const Tensor *input, Modality modality, const Tensor *gradient,
-                       Tensor *input_gradient, Error *error)
+static void answer_batch(SomaServer *server, const Batch *batch, const float *hidden)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        AxonRequest *request = batch->requests[i];
+        int64_t rows = rows_of(request);
+        Tensor answer = {0};
+        Error error = {0};
+        Status status = create_answer(server, hidden_shape(request), &answer, &error);
+        if (status == STATUS_OK) status = take_hidden(hidden, rows, answer.data, &error);
+        finish(server, request, status, &answer, true, &error);
+        hidden += rows * SOMA_NETWORK_DIM;
+    }
+}
+
+static void fail_batch(const Batch *batch, const Error *error)
+{
+    for (size_t i = 0; i < batch->count; i++)
+        axon_fail(batch->requests[i], error);
+}
+
+static void forward_batch(SomaServer *server, Batch *batch)
+{
+    Error error = {0};
+    Plan *plan;
+    PlanSize size = plan_size(PLAN_FORWARD, &batch->images, batch->rows);
+    if (server_plans_find(server->plans, size, &plan, &error) != STATUS_OK) {
+        fail_batch(batch, &error);
+        return;
+    }
+    fill(batch, plan_input(plan, "image"));
+    if (batch->count == 0) return;
+    if (plan_run(plan, &error) != STATUS_OK) {
+        fail_batch(batch, &error);
+        return;
+    }
+    Tensor hidden = plan_output(plan, "hidden");
+    answer_batch(server, batch, tensor_f32(&hidden));
+}
+
+/* Whatever comes is answered; what doesn't fit into the batch, in the batch after it or alone. */
+static void forward(void *context, AxonRequest *const *requests, size_t count)
 {
     SomaServer *server = context;
-    Request request;
-    RETURN_IF_ERROR(check_image(server, input, modality, &request, error));
-    Shape expected = shape_of(input->shape.dims[0], input->shape.dims[1], SOMA_NETWORK_DIM);
+    Batch batch = {.count = 0};
+    Error adopting = {0};
+    Status adopted = adopt_weights(server, &adopting);
+    for (size_t i = 0; i < count; i++) {
+        Error error = adopting;
+        Images images;
+        Status status = adopted;
+        if (status == STATUS_OK) status = check_images(server, requests[i], &images, &error);
+        if (status != STATUS_OK) {
+            axon_fail(requests[i], &error);
+            continue;
+        }
+        if (images.rows > SERVER_MAX_ROWS) {
+            forward_alone(server, requests[i], &images);
+            continue;
+        }
+        if (batch.rows + images.rows > SERVER_MAX_ROWS) {
+            forward_batch(server, &batch);
+            batch = (Batch){.count = 0};
+        }
+        batch.images = images;
+        batch.rows += images.rows;
+        batch.requests[batch.count++] = requests[i];
+    }
+    if (batch.count > 0) forward_batch(server, &batch);
+}
+
+/* --- Backward --- */
+
+static Status check_gradient_shape(const AxonRequest *request, Error *error)
+{
     char a[SHAPE_TEXT_SIZE], b[SHAPE_TEXT_SIZE];
-    if (!shape_equal(gradient->shape, expected))
-        return error_set(error, STATUS_INVALID_ARGUMENT, "shape of the gradient is %s, expected %s",
-                         shape_text(gradient->shape, a), shape_text(expected, b));
-    RETURN_IF_ERROR(tensor_create(DTYPE_F32, input->shape, input_gradient, error));
-    pthread_mutex_lock(&server->lock);
-    Status status = backward_pieces(server, &request, input, gradient, input_gradient->data, error);
-    pthread_mutex_unlock(&server->lock);
-    return status;
+    Shape expected = hidden_shape(request);
+    if (shape_equal(request->gradient_shape, expected)) return STATUS_OK;
+    return error_set(error, STATUS_INVALID_ARGUMENT, "shape of the gradient is %s, expected %s",
+                     shape_text(request->gradient_shape, a), shape_text(expected, b));
+}
+
+/* Some rows of a Backward call, and where its answer goes. */
+typedef struct Piece {
+    const AxonRequest *request;
+    const Images *images;
+    int64_t row, count;
+    float *answer;
+} Piece;
+
+/* *outcome is right after a failure too. */
+static Status run_piece(SomaServer *server, const Piece *piece, PlanKind kind, GradientOutcome *outcome, Error *error)
+{
+    size_t pixels = (size_t)piece->count * piece->images->pixels, features = (size_t)piece->count * SOMA_NETWORK_DIM;
+    Plan *plan;
+    *outcome = GRADIENT_GIVEN_UP;
+    RETURN_IF_ERROR(server_plans_find(server->plans, plan_size(kind, piece->images, piece->count), &plan, error));
+    Tensor image = plan_input(plan, "image"), gradient = plan_input(plan, "gradient");
+    RETURN_IF_ERROR(read_images(piece->request, piece->images, piece->row, piece->count, image.data, error));
+    *outcome = GRADIENT_WAS_NOT_FINITE;
+    RETURN_IF_ERROR(read_gradient(piece->request, piece->row, piece->count, gradient.data, error));
+    clear_rest(image, pixels);
+    clear_rest(gradient, features);
+    *outcome = GRADIENT_GIVEN_UP;
+    RETURN_IF_ERROR(plan_run(plan, error));
+    Tensor norm = plan_output(plan, "norm"), slope = plan_output(plan, "image_gradient");
+    if (norm.data != NULL) *outcome = isfinite(*tensor_f32(&norm)) ? GRADIENT_ADDED : GRADIENT_WAS_NOT_FINITE;
+    if (!floats_finite(slope.data, pixels))
+        return error_set(error, STATUS_INTERNAL, "the input's gradient is not finite: input or gradient are too large");
+    memcpy(piece->answer + (size_t)piece->row * piece->images->pixels, slope.data, pixels * sizeof(float));
+    return STATUS_OK;
+}
+
+/* A gradient that isn't admitted costs only the input's own. */
+static Status backward_piece(SomaServer *server, const Piece *piece, Error *error)
+{
+    const AxonRequest *r = piece->request;
+    GradientStamp stamp = {.caller = r->caller, .has_version = r->has_version, .version = r->version};
+    GradientOutcome outcome;
+    if (server->sums == NULL || !gradient_sums_begin(server->sums, &stamp, atomic_load(&server->version)))
+        return run_piece(server, piece, PLAN_BACKWARD, &outcome, error);
+    Status status = run_piece(server, piece, PLAN_LEARN, &outcome, error);
+    Status ended = gradient_sums_end(server->sums, &stamp, outcome, status == STATUS_OK ? error : NULL);
+    return status != STATUS_OK ? status : ended;
+}
+
+static Status backward_pieces(SomaServer *server, const AxonRequest *request, Tensor *answer, Error *error)
+{
+    Images images;
+    RETURN_IF_ERROR(adopt_weights(server, error));
+    RETURN_IF_ERROR(check_images(server, request, &images, error));
+    RETURN_IF_ERROR(check_gradient_shape(request, error));
+    RETURN_IF_ERROR(create_answer(server, request->shape, answer, error));
+    Piece piece = {.request = request, .images = &images, .answer = answer->data};
+    for (; piece.row < images.rows; piece.row += piece.count) {
+        int64_t left = images.rows - piece.row;
+        piece.count = left < SERVER_MAX_ROWS ? left : SERVER_MAX_ROWS;
+        RETURN_IF_ERROR(backward_piece(server, &piece, error));
+    }
+    return STATUS_OK;
+}
+
+static void backward(void *context, AxonRequest *request)
+{
+    SomaServer *server = context;
+    Tensor answer = {0};
+    Error error = {0};
+    Status status = backward_pieces(server, request, &answer, &error);
+    finish(server, request, status, &answer, false, &error);
 }
 
 AxonHandler server_handler(SomaServer *server)
 {
-    return (AxonHandler){.context = server, .forward = forward, .backward = backward};
+    return (AxonHandler){.context = server,
+                         .batch_rows = server->options.batch_rows,
+                         .batch_wait_ns = server->options.batch_wait_ns,
+                         .forward = forward,
+                         .backward = backward};
+}
+
+int server_threads(const SomaServer *server)
+{
+    return backend_threads(server->backend);
 }
 
 /* --- weights in, gradients out --- */
 
-Status server_publish(SomaServer *server, const Variables *from, Error *error)
+Status server_publish(SomaServer *server, const Variables *from, uint64_t version, Error *error)
 {
-    pthread_mutex_lock(&server->lock);
-    Status status = variables_copy_parameters(server->variables, from, error);
-    server->version++;
-    pthread_mutex_unlock(&server->lock);
-    return status;
+    return snapshot_put(server->snapshot, from, version, error);
 }
 
 Status server_take_gradients(SomaServer *server, Trainer *trainer, int64_t *count, Error *error)
 {
-    Status status = STATUS_OK;
-    pthread_mutex_lock(&server->lock);
-    *count = server->waiting;
-    if (server->waiting > 0) status = trainer_add_peer_gradients(trainer, server->variables, error);
-    server->waiting = 0;
-    pthread_mutex_unlock(&server->lock);
+    *count = 0;
+    return server->sums != NULL ? gradient_sums_take(server->sums, trainer, count, error) : STATUS_OK;
+}
+
+void server_gradient_counts(SomaServer *server, GradientCounts *out)
+{
+    *out = (GradientCounts){0};
+    if (server->sums != NULL) gradient_sums_counts(server->sums, out);
+    out->version = atomic_load(&server->version);
+}
+
+/* --- the server itself --- */
+
+/* Declares the soma's parameters by compiling for one image; other sizes of batch follow, so that the first of them
+ * isn't late. The sums must be declared before the learner looks for them. */
+static Status make_plans(SomaServer *server, Error *error)
+{
+    const SomaServerOptions *o = &server->options;
+    PlanSize size = {.kind = PLAN_FORWARD, .height = o->soma->rows, .width = o->soma->columns};
+    Plan *plan;
+    for (size.rows = 1; size.rows <= o->batch_rows || size.rows == 1; size.rows *= 2)
+        RETURN_IF_ERROR(server_plans_find(server->plans, size, &plan, error));
+    size.rows = 1;
+    size.kind = PLAN_LEARN;
+    return o->learn ? server_plans_find(server->plans, size, &plan, error) : STATUS_OK;
+}
+
+static Status make_snapshot(SomaServer *server, Error *error)
+{
+    Graph *g = graph_create(DTYPE_F32, false);
+    SomaConfig config = {
+        .batch = 1, .rows = server->options.soma->rows, .columns = server->options.soma->columns, .answering = true};
+    if (g == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a graph");
+    server->options.soma->declare(g, &config);
+    Status status = snapshot_create(server->backend, g, &server->snapshot, error);
+    graph_destroy(g);
     return status;
 }
 
-int64_t server_rejected_gradients(SomaServer *server)
+static Status open_server(SomaServer *server, const Variables *from, Error *error)
 {
-    pthread_mutex_lock(&server->lock);
-    int64_t rejected = server->rejected;
-    pthread_mutex_unlock(&server->lock);
-    return rejected;
+    const SomaServerOptions *o = &server->options;
+    BackendOptions backend = {.threads = o->threads};
+    RETURN_IF_ERROR(backend_open(o->device, &backend, &server->backend, error));
+    RETURN_IF_ERROR(variables_create(server->backend, &server->variables, error));
+    ServerPlansOptions plans = {.soma = o->soma,
+                                .backend = server->backend,
+                                .variables = server->variables,
+                                .fold = o->fold,
+                                .clip = o->gradients.clip};
+    RETURN_IF_ERROR(server_plans_create(&plans, &server->plans, error));
+    RETURN_IF_ERROR(make_plans(server, error));
+    RETURN_IF_ERROR(make_snapshot(server, error));
+    if (o->learn)
+        RETURN_IF_ERROR(gradient_sums_create(server->backend, &o->gradients, server->variables, &server->sums, error));
+    return server_publish(server, from, 0, error);
 }
 
 Status server_create(const SomaServerOptions *options, const Variables *from, SomaServer **out, Error *error)
@@ -267,14 +435,9 @@ Status server_create(const SomaServerOptions *options, const Variables *from, So
     SomaServer *server = calloc(1, sizeof *server);
     if (server == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a server");
     server->options = *options;
-    pthread_mutex_init(&server->lock, NULL);
-    BackendOptions backend = {.threads = options->threads};
-    Plan *plan;
-    Status status = backend_open(options->device, &backend, &server->backend, error);
-    if (status == STATUS_OK) status = variables_create(server->backend, &server->variables, error);
-    if (status == STATUS_OK) /* declares the parameters, and makes the first request quick */
-        status = find_plan(server, false, 1, options->soma->rows, options->soma->columns, &plan, error);
-    if (status == STATUS_OK) status = server_publish(server, from, error);
+    if (server->options.batch_rows > SERVER_MAX_ROWS) server->options.batch_rows = SERVER_MAX_ROWS;
+    if (server->options.max_answer_bytes == 0) server->options.max_answer_bytes = RPC_MESSAGE_BYTES;
+    Status status = open_server(server, from, error);
     if (status == STATUS_OK)
         *out = server;
     else
@@ -285,10 +448,10 @@ Status server_create(const SomaServerOptions *options, const Variables *from, So
 void server_destroy(SomaServer *server)
 {
     if (server == NULL) return;
-    for (int i = 0; i < PLAN_LIMIT; i++)
-        plan_destroy(server->plans[i].plan);
+    gradient_sums_destroy(server->sums);
+    snapshot_destroy(server->snapshot);
+    server_plans_destroy(server->plans);
     variables_destroy(server->variables);
     backend_close(server->backend);
-    pthread_mutex_destroy(&server->lock);
     free(server);
 }

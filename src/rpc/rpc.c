@@ -3,6 +3,7 @@
 #include <grpc/support/log.h>
 #include <limits.h>
 #include <signal.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -94,16 +95,21 @@ Status rpc_start_batch(grpc_call *call, const grpc_op *ops, size_t count, RpcTag
                      grpc_call_error_to_string(failure));
 }
 
+RpcEvent rpc_next(grpc_completion_queue *queue, gpr_timespec deadline)
+{
+    grpc_event event = grpc_completion_queue_next(queue, deadline, NULL);
+    if (event.type == GRPC_QUEUE_SHUTDOWN) return RPC_SHUT_DOWN;
+    if (event.type != GRPC_OP_COMPLETE) return RPC_NOTHING;
+    RpcTag *tag = event.tag;
+    rpc_memory_acquire(tag);
+    tag->done(tag, event.success != 0);
+    return RPC_DONE;
+}
+
 void rpc_run(grpc_completion_queue *queue)
 {
-    for (;;) {
-        grpc_event event = grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (event.type == GRPC_QUEUE_SHUTDOWN) return;
-        if (event.type != GRPC_OP_COMPLETE) continue;
-        RpcTag *tag = event.tag;
-        rpc_memory_acquire(tag);
-        tag->done(tag, event.success != 0);
-    }
+    while (rpc_next(queue, gpr_inf_future(GPR_CLOCK_MONOTONIC)) != RPC_SHUT_DOWN)
+        ;
 }
 
 /* --- arguments --- */
@@ -137,6 +143,7 @@ Status rpc_error_of(grpc_status_code code, grpc_slice details, Error *error)
     if (status == STATUS_OK) return STATUS_OK;
     size_t length = GRPC_SLICE_LENGTH(details);
     if (length > ERROR_MESSAGE_SIZE) length = ERROR_MESSAGE_SIZE;
+    length = strnlen((const char *)GRPC_SLICE_START_PTR(details), length);
     if (length == 0) return error_set(error, status, "%s without a message", status_name(status));
     return error_set(error, status, "%.*s", (int)length, (const char *)GRPC_SLICE_START_PTR(details));
 }

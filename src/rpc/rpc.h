@@ -41,6 +41,10 @@ void rpc_tag_release(RpcTag *tag);
  * a mistake in our code); the tag does not come back then. */
 Status rpc_start_batch(grpc_call *call, const grpc_op *ops, size_t count, RpcTag *tag, Error *error);
 
+/* Runs the next tag that completes before `deadline`. */
+typedef enum RpcEvent { RPC_DONE, RPC_NOTHING, RPC_SHUT_DOWN } RpcEvent;
+RpcEvent rpc_next(grpc_completion_queue *queue, gpr_timespec deadline);
+
 /* Runs tags as they complete, until the queue is shut down and empty. */
 void rpc_run(grpc_completion_queue *queue);
 
@@ -54,7 +58,7 @@ void rpc_metadata_destroy(grpc_metadata_array *metadata);
 
 /* --- arguments --- */
 
-enum { RPC_MAX_ARGS = 12 };
+enum { RPC_MAX_ARGS = 24 };
 
 typedef struct RpcArgs {
     grpc_channel_args args;

@@ -5,6 +5,8 @@
 #include <grpc/slice.h>
 #include <limits.h>
 
+#include "wire/metadata.h"
+
 enum { RECONNECT_FIRST_MS = 100, RECONNECT_MOST_MS = 2000, CONNECT_LEAST_MS = 100 };
 
 grpc_channel *unary_channel(const char *address, size_t max_message_bytes, uint64_t connect_ns)
@@ -46,6 +48,8 @@ Status unary_start(UnaryCall *call, grpc_channel *channel, grpc_completion_queue
         {.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_SEND_MESSAGE}, {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
         {.op = GRPC_OP_RECV_INITIAL_METADATA}, {.op = GRPC_OP_RECV_MESSAGE}, {.op = GRPC_OP_RECV_STATUS_ON_CLIENT},
     };
+    ops[0].data.send_initial_metadata.metadata = call->metadata;
+    ops[0].data.send_initial_metadata.count = call->metadata_count;
     ops[1].data.send_message.send_message = request;
     ops[3].data.recv_initial_metadata.recv_initial_metadata = &call->initial;
     ops[4].data.recv_message.recv_message = &call->response;
@@ -77,4 +81,30 @@ void unary_clear(UnaryCall *call)
 Status unary_status(const UnaryCall *call, Error *error)
 {
     return rpc_error_of(call->code, call->details, error);
+}
+
+size_t unary_response_bytes(const UnaryCall *call)
+{
+    return call->response ? grpc_byte_buffer_length(call->response) : 0;
+}
+
+bool unary_number(const UnaryCall *call, const char *key, uint64_t *out)
+{
+    for (size_t i = 0; i < call->initial.count; i++) {
+        const grpc_metadata *entry = &call->initial.metadata[i];
+        if (grpc_slice_str_cmp(entry->key, key) != 0) continue;
+        return metadata_number_parse(GRPC_SLICE_START_PTR(entry->value), GRPC_SLICE_LENGTH(entry->value), out);
+    }
+    return false;
+}
+
+/* gRPC keeps so few bytes inside the slice itself. */
+_Static_assert(METADATA_NUMBER_SIZE - 1 <= GRPC_SLICE_INLINED_SIZE, "a number's slice needs no memory of its own");
+
+grpc_metadata unary_number_metadata(const char *key, uint64_t value)
+{
+    char text[METADATA_NUMBER_SIZE];
+    size_t length = metadata_number_format(value, text);
+    return (grpc_metadata){.key = grpc_slice_from_static_string(key),
+                           .value = grpc_slice_from_copied_buffer(text, length)};
 }

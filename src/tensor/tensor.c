@@ -13,7 +13,7 @@ enum { ALIGNMENT = 64 };
 
 /* calloc and an offset rather than aligned_alloc and memset: a large tensor's zero pages then cost nothing until they
  * are touched. */
-Status tensor_create(DType dtype, Shape shape, Tensor *out, Error *error)
+static Status create(DType dtype, Shape shape, bool zeroed, Tensor *out, Error *error)
 {
     char text[SHAPE_TEXT_SIZE];
     size_t size, allocated;
@@ -26,7 +26,7 @@ Status tensor_create(DType dtype, Shape shape, Tensor *out, Error *error)
                          "shape of a tensor is %s (%s), expected dimensions of at least 0 whose bytes can be counted",
                          shape_text(shape, text), dtype_name(dtype));
     int failure = failpoint_hit("tensor.create");
-    void *owned = failure ? NULL : calloc(1, allocated);
+    void *owned = failure ? NULL : zeroed ? calloc(1, allocated) : malloc(allocated);
     if (!owned)
         return error_set_errno(error, failure ? failure : ENOMEM, "a tensor of shape %s (%s) needs %zu bytes",
                                shape_text(shape, text), dtype_name(dtype), size);
@@ -35,10 +35,20 @@ Status tensor_create(DType dtype, Shape shape, Tensor *out, Error *error)
     return STATUS_OK;
 }
 
+Status tensor_create(DType dtype, Shape shape, Tensor *out, Error *error)
+{
+    return create(dtype, shape, true, out, error);
+}
+
+Status tensor_allocate(DType dtype, Shape shape, Tensor *out, Error *error)
+{
+    return create(dtype, shape, false, out, error);
+}
+
 Status tensor_copy(const Tensor *source, Tensor *out, Error *error)
 {
     Tensor copy;
-    RETURN_IF_ERROR(tensor_create(source->dtype, source->shape, &copy, error));
+    RETURN_IF_ERROR(tensor_allocate(source->dtype, source->shape, &copy, error));
     if (copy.size) memcpy(copy.data, source->data, copy.size);
     *out = copy;
     return STATUS_OK;

@@ -15,7 +15,12 @@ typedef struct Tensor {
     void *owned; /* what tensor_destroy frees; NULL for a view */
 } Tensor;
 
+/* All zeros. */
 Status tensor_create(DType dtype, Shape shape, Tensor *out, Error *error);
+
+/* As tensor_create, with any content: for a tensor that is about to be written whole. */
+Status tensor_allocate(DType dtype, Shape shape, Tensor *out, Error *error);
+
 Status tensor_copy(const Tensor *source, Tensor *out, Error *error);
 Tensor tensor_view(DType dtype, Shape shape, void *data); /* all zero for a shape that shape_bytes refuses */
 void tensor_destroy(Tensor *tensor);                      /* NULL and zeroed are fine; leaves it zeroed */

@@ -74,13 +74,14 @@ Value trainer_peer_gradient(Graph *g, Value parameter)
 
 /* own + factor * what peers sent, which is then forgotten. A parameter that the own loss doesn't reach gets the peers'
  * part alone. */
-static void join_peer_gradients(Graph *g, const Value *parameters, int count, Value *gradients, double scale)
+static void join_peer_gradients(Graph *g, const Value *parameters, int count, Value *gradients, const TrainerOptions *o)
 {
     Value sums[MAX_PARAMETERS];
     graph_set_phase(g, PHASE_UPDATE);
     for (int i = 0; i < count; i++)
         sums[i] = trainer_peer_gradient(g, parameters[i]);
-    Value factor = clip_factor(g, global_norm(g, sums, count), 1, scale);
+    double most = o->peer_gradient_clip > 0 ? o->peer_gradient_clip : 1;
+    Value factor = clip_factor(g, global_norm(g, sums, count), most, o->peer_gradient_scale);
     for (int i = 0; i < count; i++) {
         Value own = value_exists(gradients[i]) ? gradients[i] : affine(g, parameters[i], 0, 0);
         gradients[i] = add_scaled(g, own, sums[i], factor);
@@ -100,7 +101,7 @@ static void declare_peer_step(Graph *g, const Trainer *trainer)
         targets[count] = graph_parameter(g, variables_name(trainer->variables, i), shape, 0);
         gradients[count++] = VALUE_NONE;
     }
-    join_peer_gradients(g, targets, count, gradients, o->peer_gradient_scale);
+    join_peer_gradients(g, targets, count, gradients, o);
     sgd_group(g, targets, gradients, count, "lr", o->sgd);
 }
 
@@ -130,7 +131,7 @@ static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *size
     graph_output(g, "distillation_loss", v.distillation_loss);
     graph_output(g, "imitation_loss", v.imitation_loss);
     graph_output(g, "answer_gradients", gradients[count]);
-    if (sized->peer_gradients) join_peer_gradients(g, targets, count, gradients, o->peer_gradient_scale);
+    if (sized->peer_gradients) join_peer_gradients(g, targets, count, gradients, o);
     if (sized->gradients_only) {
         for (int i = 0; i < count; i++)
             if (value_exists(gradients[i])) graph_output(g, graph_value(g, targets[i])->name, gradients[i]);

@@ -22,7 +22,8 @@ typedef struct TrainerOptions {
     SgdOptions sgd;
     bool learn_from_peers; /* gradients that peers sent are added to the own ones (trainer_add_peer_gradients) */
     double peer_gradient_scale;
-    uint64_t seed; /* of initial weights and dropout */
+    double peer_gradient_clip; /* norm that their sum is clipped to; 0: 1 */
+    uint64_t seed;             /* of initial weights and dropout */
 } TrainerOptions;
 
 Status trainer_create(Backend *backend, const TrainerOptions *options, Trainer **out, Error *error);
@@ -54,7 +55,7 @@ Status trainer_step(Trainer *trainer, int64_t step, double lr, TrainerLosses *ou
 Value trainer_peer_gradient(Graph *g, Value parameter);
 
 /* Gradients of the parameters from peers, already checked and clipped one by one, to be added to the own ones in the
- * next step (clipped to norm 1 together, scaled by peer_gradient_scale). `from` holds states named "<parameter>.peer"
+ * next step (clipped together, scaled by peer_gradient_scale). `from` holds states named "<parameter>.peer"
  * and is zeroed. A second call before that step replaces what the first one brought. */
 Status trainer_add_peer_gradients(Trainer *trainer, Variables *from, Error *error);
 

@@ -97,6 +97,11 @@ Status message_input_check(const WireTensor *tensor, Modality *modality, DType *
 Status message_tensor_read(const WireTensor *tensor, DType sent, DType wanted, Shape shape, void *destination,
                            Error *error);
 
+/* As message_tensor_read, of `count` elements from element `first` on (first + count within the tensor): for a tensor
+ * that is read in pieces. */
+Status message_tensor_read_range(const WireTensor *tensor, DType sent, DType wanted, size_t first, size_t count,
+                                 void *destination, Error *error);
+
 /* --- values --- */
 
 /* INVALID_ARGUMENT with the place of the first NaN or infinity in an f32 tensor. */

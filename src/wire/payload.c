@@ -132,10 +132,16 @@ static void read_widened(Cursor cursor, int64_t *out, size_t count)
 Status message_tensor_read(const WireTensor *tensor, DType sent, DType wanted, Shape shape, void *destination,
                            Error *error)
 {
+    return message_tensor_read_range(tensor, sent, wanted, 0, (size_t)shape_count(shape), destination, error);
+}
+
+Status message_tensor_read_range(const WireTensor *tensor, DType sent, DType wanted, size_t first, size_t count,
+                                 void *destination, Error *error)
+{
     Cursor cursor = tensor->buffer;
-    size_t count = (size_t)shape_count(shape);
+    cursor_read(&cursor, NULL, first * dtype_size(sent));
     if (sent == wanted)
-        cursor_read(&cursor, destination, cursor.left);
+        cursor_read(&cursor, destination, count * dtype_size(sent));
     else if (sent == DTYPE_F64 && wanted == DTYPE_F32)
         read_narrowed(cursor, destination, count);
     else if (sent == DTYPE_I32 && wanted == DTYPE_I64)

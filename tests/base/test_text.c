@@ -47,6 +47,7 @@ END_TEST
 START_TEST(test_clean_replaces_the_rest)
 {
     check_clean("a\tb\r\n\x7f", "a?b???");
+    check_clean("\xc2\x80\xc2\x9b[2J\xc2\xa0", "????[2J\xc2\xa0"); /* C1, by which terminals are told things too */
     check_clean("\x80\xff", "??");
     check_clean("\xc0\x80", "??");           /* overlong NUL */
     check_clean("\xe0\x9f\xbf", "???");      /* overlong */

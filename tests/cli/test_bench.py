@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""`neuron bench`: the events of both benchmarks, what the options leave out, and what is refused. Times themselves are not judged.
+"""`neuron bench`: the events of all benchmarks, what the options leave out, and what is refused. Times themselves are not judged.
 
 NEURON is the program.
 """
 import json
 import math
 import os
+import signal
 import subprocess
+import tempfile
+import xml.etree.ElementTree
 
 NEURON = os.environ["NEURON"]
 
@@ -69,7 +72,76 @@ def check_layers():
     assert {e["phase"] for e in events if e["event"] in ("layer", "total")} == {"backward"}
 
 
+def check_load(events, what, counted, combinations):
+    """Of serve and wire: an event a combination, that says the same in all its figures, and no failure."""
+    assert [(e[counted], e["concurrency"]) for e in events] == combinations
+    for event in events:
+        assert event["event"] == "bench" and event["what"] == what and event["failures"] == 0 and event["calls"] > 0
+        assert math.isclose(event["calls_per_second"], event["calls"] / event["seconds"], rel_tol=1e-6)
+        assert 0 < event["p50_us"] <= event["p99_us"] <= event["p999_us"] <= event["max_us"]
+
+
+def check_wire():
+    with tempfile.TemporaryDirectory() as folder:
+        picture = os.path.join(folder, "wire.svg")
+        events, _ = neuron("wire", "--raw", "--size", "4096,64", "--concurrency", "1,3", "--duration", "0.3s", "--svg", picture)
+        texts = [e.text for e in xml.etree.ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
+    check_load(events, "wire", "bytes", [(4096, 1), (4096, 3), (64, 1), (64, 3)])
+    for event in events:
+        assert math.isclose(event["megabytes_per_second"], 1e-6 * event["bytes"] * event["calls_per_second"], rel_tol=1e-6)
+        assert math.isclose(event["megabytes_per_second_received"], event["megabytes_per_second"], rel_tol=1e-6)
+    assert {"Throughput, bytes 4096", "Latency, bytes 64", "calls/s", "p99.9"} <= set(texts)
+
+    # Without --raw every answer has 512 features; Backward's has the input's.
+    events, _ = neuron("wire", "--size", "64", "--concurrency", "2", "--duration", "0.3s", "--channels", "2")
+    check_load(events, "wire", "bytes", [(64, 2)])
+    assert math.isclose(events[0]["megabytes_per_second_received"], 32 * events[0]["megabytes_per_second"], rel_tol=1e-6)
+    events, _ = neuron("wire", "--size", "4096", "--concurrency", "2", "--duration", "0.3s", "--backward")
+    check_load(events, "wire", "bytes", [(4096, 2)])
+    assert events[0]["method"] == "backward"
+
+
+def check_serve():
+    events, _ = neuron("serve", "--batch", "1,3", "--concurrency", "2", "--duration", "0.3s")
+    check_load(events, "serve", "batch", [(1, 2), (3, 2)])
+    assert math.isclose(events[1]["samples_per_second"], 3 * events[1]["calls_per_second"], rel_tol=1e-6)
+    events, _ = neuron("serve", "--batch", "2", "--concurrency", "2", "--duration", "0.3s", "--backward")
+    check_load(events, "serve", "batch", [(2, 2)])
+    events, _ = neuron("serve", "--batch", "1", "--concurrency", "64", "--duration", "0.5s", "--rate", "100", "--deadline", "10s")
+    assert events[0]["failures"] == 0 and events[0]["rate"] == 100
+    assert 20 <= events[0]["calls"] <= 90  # 50 are due, with a deviation of 7
+
+
+def check_connect():
+    """A neuron somewhere else: found by --connect, and its kind of echo found out. One that isn't echo is no echo."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": home}
+        for soma in (("echo", "--raw"), ("echo",), ("mnist",)):
+            with subprocess.Popen([NEURON, "serve", "--listen", "127.0.0.1:0", "--json", "--soma", *soma], env=environment,
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+                try:
+                    address = json.loads(server.stdout.readline())["address"]
+                    fast = ("--connect", address, "--concurrency", "2", "--duration", "0.3s", "--deadline", "30s")
+                    if soma[0] == "echo":
+                        events, _ = neuron("wire", "--size", "8192", *fast)
+                        check_load(events, "wire", "bytes", [(8192, 2)])
+                        received = 8192 if "--raw" in soma else 2048
+                        assert math.isclose(events[0]["megabytes_per_second_received"] * 8192,
+                                            events[0]["megabytes_per_second"] * received, rel_tol=1e-6)
+                    else:
+                        check_load(neuron("serve", "--batch", "2", *fast)[0], "serve", "batch", [(2, 2)])
+                        events, _ = neuron("wire", *fast, status=1)
+                        assert events[-1]["event"] == "error" and "expected soma 'echo'" in events[-1]["message"], events
+                finally:
+                    server.send_signal(signal.SIGTERM)
+
+
 def check_refusals():
+    for arguments, word in ((("wire", "--size", "6"), "multiple of 4"), (("wire", "--connect", "127.0.0.1:1"), "UNAVAILABLE"),
+                            (("wire", "--size", "4096", "--max-message", "2048"), "2048")):
+        events, stderr = neuron(*arguments, "--duration", "0.3s", "--concurrency", "1", status=1)
+        assert word in stderr, stderr
+    neuron("step", "--soma", "echo", status=2)
     events, stderr = neuron("laeyrs", status=2)
     assert "unknown benchmark 'laeyrs'; did you mean 'layers'?" in stderr and events[0]["event"] == "error"
     neuron(status=2)
@@ -78,5 +150,8 @@ def check_refusals():
 
 check_step()
 check_layers()
+check_wire()
+check_serve()
+check_connect()
 check_refusals()
 print("all as expected")

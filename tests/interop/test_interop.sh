@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A client and a server that grpcio-tools makes from proto/bittensor.proto call the program, and are called by it.
-# $NEURON is the program (default build/release/neuron). grpcio and numpy are installed once, in a virtual environment of
+# A client and a server that grpcio-tools makes from proto/bittensor.proto call the program, and are called by it; the
+# stock health and reflection clients ask it; it drains under their load.
+# $NEURON is the program (default build/release/neuron). grpcio's packages and numpy are installed once, in a virtual environment of
 # their own: $NEURON_TEST_VENV, by default ~/.cache/neuron-tests/venv.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,12 +21,16 @@ export XDG_CONFIG_HOME=$scratch/config # the neurons' keys
 mkdir -p "$(dirname "$venv")"
 exec 9>"$venv.lock" # two tests at once install once
 flock 9
-if ! "$venv/bin/python" -c 'import grpc, grpc_tools, numpy' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import grpc, grpc_health, grpc_reflection, grpc_tools, numpy' 2>/dev/null; then
     python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check 'grpcio>=1.60,<2' 'grpcio-tools>=1.60,<2' 'numpy>=1.24,<3'
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'grpcio>=1.60,<2' 'grpcio-tools>=1.60,<2' \
+        'grpcio-health-checking>=1.60,<2' 'grpcio-reflection>=1.60,<2' 'numpy>=1.24,<3'
 fi
 flock -u 9
 
 "$venv/bin/python" -m grpc_tools.protoc -I"$root/proto" --python_out="$scratch" --grpc_python_out="$scratch" \
     "$root/proto/bittensor.proto"
-PYTHONPATH=$scratch "$venv/bin/python" "$here/interop.py" "$scratch"
+export PYTHONPATH=$scratch
+"$venv/bin/python" "$here/interop.py" "$scratch"
+"$venv/bin/python" "$here/services.py"
+"$venv/bin/python" "$here/drain.py"

@@ -1,11 +1,14 @@
 #include "net/raw.h"
 
+#include <arpa/inet.h>
 #include <check.h>
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include "rpc/unary.h"
 
@@ -43,6 +46,66 @@ Status raw_call(const char *address, const char *method, const void *bytes, size
     grpc_completion_queue_destroy(queue);
     rpc_stop();
     return status;
+}
+
+/* --- a client that doesn't read: HTTP/2 by hand (RFC 9113; header fields as literals, RFC 7541 section 6.2.2) --- */
+
+enum { FRAME_DATA = 0, FRAME_HEADERS = 1, FRAME_SETTINGS = 4, END_STREAM = 1, END_HEADERS = 4 };
+
+static void send_all(int fd, const void *bytes, size_t size)
+{
+    ck_assert_int_eq(send(fd, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
+}
+
+static void send_frame(int fd, int type, int flags, int stream, const uint8_t *bytes, size_t size)
+{
+    uint8_t head[9] = {0, (uint8_t)(size >> 8),   (uint8_t)size,  (uint8_t)type, (uint8_t)flags, 0,
+                       0, (uint8_t)(stream >> 8), (uint8_t)stream};
+    send_all(fd, head, sizeof head);
+    send_all(fd, bytes, size);
+}
+
+static size_t put_field(uint8_t *to, const char *name, const char *value)
+{
+    uint8_t *at = to;
+    *at++ = 0; /* literal, not indexed, with a new name */
+    *at++ = (uint8_t)strlen(name);
+    memcpy(at, name, strlen(name));
+    at += strlen(name);
+    *at++ = (uint8_t)strlen(value);
+    memcpy(at, value, strlen(value));
+    return (size_t)(at + strlen(value) - to);
+}
+
+static void send_request(int fd, int stream, const char *method, const void *bytes, size_t size)
+{
+    uint8_t fields[512], message[16384];
+    size_t used = put_field(fields, ":method", "POST");
+    used += put_field(fields + used, ":scheme", "http");
+    used += put_field(fields + used, ":path", method);
+    used += put_field(fields + used, ":authority", "test");
+    used += put_field(fields + used, "content-type", "application/grpc");
+    used += put_field(fields + used, "te", "trailers");
+    ck_assert_uint_le(size + 5, sizeof message);
+    uint8_t prefix[5] = {0, 0, 0, (uint8_t)(size >> 8), (uint8_t)size};
+    memcpy(message, prefix, 5);
+    memcpy(message + 5, bytes, size);
+    send_frame(fd, FRAME_HEADERS, END_HEADERS, stream, fields, used);
+    send_frame(fd, FRAME_DATA, END_STREAM, stream, message, size + 5);
+}
+
+int raw_slow_reader(const char *address, const char *method, int count, const void *bytes, size_t size)
+{
+    static const uint8_t no_window[6] = {0, 4, 0, 0, 0, 0}; /* SETTINGS_INITIAL_WINDOW_SIZE */
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    to.sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1));
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    send_all(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
+    send_frame(fd, FRAME_SETTINGS, 0, 0, no_window, sizeof no_window);
+    for (int i = 0; i < count; i++)
+        send_request(fd, 2 * i + 1, method, bytes, size);
+    return fd;
 }
 
 /* --- a server --- */

@@ -10,6 +10,10 @@
  */
 Status raw_call(const char *address, const char *method, const void *bytes, size_t size, Error *error);
 
+/* A client that sends `count` calls with the same bytes over one connection, and reads nothing: its window for answers
+ * is of zero bytes. Returns the socket, to be closed. */
+int raw_slow_reader(const char *address, const char *method, int count, const void *bytes, size_t size);
+
 /* A server that answers every call, whatever the method, with the same bytes (NULL: with `status`). */
 typedef struct RawServer RawServer;
 

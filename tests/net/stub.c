@@ -45,48 +45,94 @@ void stub_expect(float factor, const Tensor *input, float *out)
             out[row * NETWORK_DIM + f] = factor * (float)(first_of_row(input, row, rows) + (double)f);
 }
 
-static Status act(Stub *stub, Error *error)
+static uint64_t thread_cpu_ns(void)
 {
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
+static Status act(Stub *stub, int count, Error *error)
+{
+    if (atomic_exchange(&stub->inside, true)) abort();
     atomic_fetch_add(&stub->runs, 1);
+    if (count > stub->joined) stub->joined = count;
+    while (stub->held)
+        sleep_ms(1);
+    for (uint64_t begun = thread_cpu_ns(); stub->burn_ns > thread_cpu_ns() - begun;)
+        ;
     if (stub->delay_ns) sleep_ms((int)(stub->delay_ns / 1000000));
-    if (stub->mode == STUB_SILENT) return STATUS_ABORTED;
     Status failure = (Status)atomic_load(&stub->failure);
     return failure == STATUS_OK ? STATUS_OK : error_set(error, failure, "the stub was told to fail");
 }
 
-static Status forward(void *context, const Tensor *input, Modality modality, Tensor *answer, Error *error)
+static Tensor input_of(const AxonRequest *request)
 {
-    Stub *stub = context;
-    (void)modality;
-    RETURN_IF_ERROR(act(stub, error));
-    if (stub->mode == STUB_NO_ANSWER) return STATUS_OK;
-    Shape shape = shape_of(input->shape.dims[0], input->shape.dims[1], NETWORK_DIM);
-    RETURN_IF_ERROR(tensor_create(stub->mode == STUB_INTEGERS ? DTYPE_I64 : DTYPE_F32, shape, answer, error));
-    if (stub->mode == STUB_INTEGERS) return STATUS_OK;
-    stub_expect(stub->factor, input, tensor_f32(answer));
-    if (stub->mode == STUB_NOT_FINITE) tensor_f32(answer)[7] = NAN;
-    return STATUS_OK;
+    Tensor input;
+    DType dtype = request->modality == MODALITY_TEXT ? DTYPE_I64 : DTYPE_F32;
+    ck_assert_int_eq(tensor_create(dtype, request->shape, &input, NULL), STATUS_OK);
+    axon_read_input(request, 0, (size_t)shape_count(request->shape), input.data);
+    return input;
 }
 
-/* The gradient with respect to the input is the input doubled, so that it can be told apart. */
-static Status backward(void *context, const Tensor *input, Modality modality, const Tensor *gradient,
-                       Tensor *input_gradient, Error *error)
+static void answer_one(Stub *stub, AxonRequest *request)
+{
+    Tensor input = input_of(request), answer;
+    stub->caller = request->caller;
+    Shape shape = shape_of(input.shape.dims[0], input.shape.dims[1], NETWORK_DIM);
+    ck_assert_int_eq(tensor_create(DTYPE_F32, shape, &answer, NULL), STATUS_OK);
+    stub_expect(stub->factor, &input, tensor_f32(&answer));
+    if (stub->mode == STUB_NOT_FINITE) tensor_f32(&answer)[7] = NAN;
+    tensor_destroy(&input);
+    uint64_t version = stub->version;
+    axon_answer(request, &answer, version ? &version : NULL);
+}
+
+static void forward(void *context, AxonRequest *const *requests, size_t count)
 {
     Stub *stub = context;
-    (void)modality;
-    RETURN_IF_ERROR(act(stub, error));
+    Error error;
+    Status status = act(stub, (int)count, &error);
+    for (size_t i = 0; i < count; i++)
+        if (status == STATUS_OK)
+            answer_one(stub, requests[i]);
+        else
+            axon_fail(requests[i], &error);
+    stub->inside = false;
+}
+
+static void keep(Stub *stub, const Tensor *input, const AxonRequest *request)
+{
     pthread_mutex_lock(&stub->lock);
     tensor_destroy(&stub->input);
     tensor_destroy(&stub->gradient);
-    Status status = tensor_copy(input, &stub->input, error);
-    if (status == STATUS_OK) status = tensor_copy(gradient, &stub->gradient, error);
+    ck_assert_int_eq(tensor_copy(input, &stub->input, NULL), STATUS_OK);
+    ck_assert_int_eq(tensor_create(DTYPE_F32, request->gradient_shape, &stub->gradient, NULL), STATUS_OK);
+    axon_read_gradient(request, 0, (size_t)shape_count(request->gradient_shape), tensor_f32(&stub->gradient));
+    stub->has_learnt_version = request->has_version;
+    stub->learnt_version = request->version;
     pthread_mutex_unlock(&stub->lock);
-    RETURN_IF_ERROR(status);
-    if (input->dtype != DTYPE_F32) return tensor_create(DTYPE_F32, shape_of(1, 1), input_gradient, error);
-    RETURN_IF_ERROR(tensor_create(DTYPE_F32, input->shape, input_gradient, error));
-    for (size_t i = 0; i < input->size / sizeof(float); i++)
-        tensor_f32(input_gradient)[i] = 2 * tensor_f32(input)[i];
-    return STATUS_OK;
+}
+
+/* The gradient with respect to the input is the input doubled, so that it can be told apart. */
+static void backward(void *context, AxonRequest *request)
+{
+    Stub *stub = context;
+    Error error;
+    if (act(stub, 1, &error) != STATUS_OK) {
+        stub->inside = false;
+        axon_fail(request, &error);
+        return;
+    }
+    Tensor input = input_of(request), answer;
+    keep(stub, &input, request);
+    Shape shape = input.dtype == DTYPE_F32 ? input.shape : shape_of(1, 1);
+    ck_assert_int_eq(tensor_create(DTYPE_F32, shape, &answer, NULL), STATUS_OK);
+    for (size_t i = 0; input.dtype == DTYPE_F32 && i < input.size / sizeof(float); i++)
+        tensor_f32(&answer)[i] = 2 * tensor_f32(&input)[i];
+    tensor_destroy(&input);
+    stub->inside = false;
+    axon_answer(request, &answer, NULL);
 }
 
 static bool same(const Tensor *one, const Tensor *other)
@@ -105,7 +151,11 @@ bool stub_learnt(Stub *stub, const Tensor *input, const Tensor *gradient)
 
 AxonHandler stub_handler(Stub *stub)
 {
-    return (AxonHandler){stub, forward, backward};
+    return (AxonHandler){.context = stub,
+                         .batch_rows = stub->batch_rows,
+                         .batch_wait_ns = stub->batch_wait_ns,
+                         .forward = forward,
+                         .backward = backward};
 }
 
 Axon *stub_serve_with(Stub *stub, AxonOptions options)

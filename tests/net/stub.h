@@ -8,20 +8,31 @@
 #include "axon/axon.h"
 #include "dendrite/dendrite.h"
 
-typedef enum StubMode { STUB_GOOD, STUB_NOT_FINITE, STUB_NO_ANSWER, STUB_INTEGERS, STUB_SILENT } StubMode;
+typedef enum StubMode { STUB_GOOD, STUB_NOT_FINITE } StubMode;
 
 typedef struct Stub {
     float factor; /* set before serving: answer[b][s][f] = factor * (first element of input row (b, s) + f) */
 
+    int64_t batch_rows; /* likewise set before, as in AxonHandler */
+    uint64_t batch_wait_ns;
+
     /* May be changed at any time. */
+    atomic_bool held;              /* handlers wait until it is false */
     atomic_uint_fast64_t delay_ns; /* slept in every handler */
+    atomic_uint_fast64_t burn_ns;  /* of a core's time, likewise */
     atomic_int failure;            /* a Status, returned instead of an answer */
     atomic_int mode;               /* a StubMode */
+    atomic_uint_fast64_t version;  /* of its weights, sent with Forward's answers; 0: none */
 
-    atomic_int runs; /* handlers begun */
+    atomic_int runs;             /* handlers begun */
+    atomic_int joined;           /* most requests of one of them */
+    atomic_uint_fast64_t caller; /* of the last Forward */
+    atomic_bool inside;          /* one runs; a second at the same time aborts the test */
 
     pthread_mutex_t lock; /* guards what Backward brought last */
     Tensor input, gradient;
+    bool has_learnt_version;
+    uint64_t learnt_version;
 } Stub;
 
 void stub_init(Stub *stub, float factor);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "net/crowd.h"
 #include "net/raw.h"
 #include "net/stub.h"
 #include "support/suite.h"
@@ -252,16 +253,11 @@ START_TEST(bad_gradients_are_refused)
     Stub stub;
     Error error = {0};
     Tensor answer;
-    float values[4] = {1, 2, INFINITY, 4};
     int64_t integers[4] = {0};
     stub_init(&stub, 1);
     Axon *axon = stub_serve(&stub);
     Tensor input = make_images(1, 1);
-    Tensor infinite = tensor_view(DTYPE_F32, shape_of(1, 1, 4), values);
     Tensor whole = tensor_view(DTYPE_I64, shape_of(1, 1, 4), integers);
-    ck_assert_int_eq(ask_backward(axon, "soma", &input, MODALITY_IMAGE, &infinite, &answer, &error),
-                     STATUS_INVALID_ARGUMENT);
-    ck_assert_ptr_nonnull(strstr(error.message, "element 2 of gradient"));
     ck_assert_int_eq(ask_backward(axon, "soma", &input, MODALITY_IMAGE, &whole, &answer, &error),
                      STATUS_INVALID_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(error.message, "dtype of gradient is i64"));
@@ -281,15 +277,6 @@ START_TEST(failures_of_the_soma_reach_the_caller)
     Tensor input = make_images(1, 1);
     expect_refused(axon, "soma", &input, MODALITY_IMAGE, STATUS_OUT_OF_RANGE, "told to fail");
     stub.failure = STATUS_OK;
-    stub.mode = STUB_NOT_FINITE;
-    expect_refused(axon, "soma", &input, MODALITY_IMAGE, STATUS_INTERNAL, "element 7");
-    stub.mode = STUB_NO_ANSWER;
-    expect_refused(axon, "soma", &input, MODALITY_IMAGE, STATUS_INTERNAL, "answer");
-    stub.mode = STUB_INTEGERS;
-    expect_refused(axon, "soma", &input, MODALITY_IMAGE, STATUS_INTERNAL, "i64");
-    stub.mode = STUB_SILENT;
-    expect_refused(axon, "soma", &input, MODALITY_IMAGE, STATUS_ABORTED, "without saying why");
-    stub.mode = STUB_GOOD;
     expect_alive(axon, &stub);
     tensor_destroy(&input);
     axon_destroy(axon);
@@ -314,236 +301,83 @@ START_TEST(a_soma_without_backward_says_so)
 }
 END_TEST
 
-/* --- start and stop --- */
-
-START_TEST(a_port_in_use_is_an_error)
+START_TEST(versions_of_the_weights_come_and_go)
 {
     Stub stub;
-    stub_init(&stub, 1);
-    Axon *axon = stub_serve(&stub), *second = NULL;
-    Error error = {0};
-    AxonOptions options = {.listen = axon_address(axon), .neuron_key = "k"};
-    ck_assert_int_eq(axon_start(&options, &second, &error), STATUS_FAILED_PRECONDITION);
-    ck_assert_ptr_nonnull(strstr(error.message, axon_address(axon)));
-    ck_assert_ptr_nonnull(strstr(error.message, "in use"));
-    ck_assert_ptr_null(second);
-    expect_alive(axon, &stub);
-    axon_destroy(axon);
-    stub_clear(&stub);
-}
-END_TEST
-
-START_TEST(wrong_addresses_are_errors)
-{
-    static const char *const wrong[] = {
-        "", "8091", "127.0.0.1", "127.0.0.1:70000", "192.0.2.1:0", "no-such-host.invalid:0", "[::1]"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        Axon *axon = NULL;
-        Error error = {0};
-        AxonOptions options = {.listen = wrong[i], .neuron_key = "k"};
-        ck_assert_int_ne(axon_start(&options, &axon, &error), STATUS_OK);
-        ck_assert_uint_gt(strlen(error.message), 10);
-        ck_assert_ptr_null(axon);
-    }
-}
-END_TEST
-
-START_TEST(a_port_is_free_again_after_the_axon_has_gone)
-{
-    Stub stub;
-    char address[PEER_ADDRESS_SIZE];
     stub_init(&stub, 1);
     Axon *axon = stub_serve(&stub);
-    expect_alive(axon, &stub);
-    strcpy(address, axon_address(axon));
-    axon_destroy(axon);
-    axon = stub_serve_with(&stub, (AxonOptions){.listen = address});
-    expect_alive(axon, &stub);
-    axon_destroy(axon);
-    stub_clear(&stub);
-}
-END_TEST
-
-typedef struct Caller {
-    pthread_t thread;
-    const Axon *axon;
-    uint64_t deadline_ns;
-    Status status;
-    Error why;
-} Caller;
-
-static void *call(void *context)
-{
-    Caller *caller = context;
-    DendriteOptions options = {.neuron_key = "caller", .deadline_ns = caller->deadline_ns};
-    Peer peer = stub_peer(caller->axon);
-    Tensor input = make_images(2, 1), answer = {0};
-    caller->status = dendrite_call_forward(&options, &peer, &input, MODALITY_IMAGE, &answer, NULL, &caller->why);
-    tensor_destroy(&answer);
+    Crowd *crowd = crowd_create(axon);
+    Tensor input = make_images(1, 1);
+    crowd_send(crowd, "caller", 1, &input, 10000000000);
+    crowd_wait(crowd, 1);
+    ck_assert_uint_eq(crowd->calls[0].version, 0);
+    stub.version = UINT64_MAX;
+    crowd_send(crowd, "caller", 1, &input, 10000000000);
+    crowd_wait(crowd, 2);
+    ck_assert_uint_eq(crowd->calls[1].version, UINT64_MAX);
+    crowd_send_backward(crowd, "caller", &input, &input, 41);
+    crowd_wait(crowd, 3);
+    ck_assert(stub.has_learnt_version);
+    ck_assert_uint_eq(stub.learnt_version, 41);
+    crowd_send_backward(crowd, "caller", &input, &input, 0);
+    crowd_wait(crowd, 4);
+    ck_assert(!stub.has_learnt_version);
+    ck_assert_int_eq(crowd_count(crowd, 0, 4, STATUS_OK), 4);
     tensor_destroy(&input);
-    return NULL;
+    crowd_destroy(crowd);
+    axon_destroy(axon);
+    stub_clear(&stub);
+}
+END_TEST
+
+static uint64_t caller_of(Stub *stub, const Axon *axon, const char *key)
+{
+    Crowd *crowd = crowd_create(axon); /* a connection of its own */
+    Tensor input = make_images(1, 1);
+    crowd_send(crowd, key, 1, &input, 10000000000);
+    crowd_wait(crowd, 1);
+    ck_assert_int_eq(crowd_count(crowd, 0, 1, STATUS_OK), 1);
+    tensor_destroy(&input);
+    crowd_destroy(crowd);
+    return stub->caller;
 }
 
-static void start_callers(Caller *callers, int count, const Axon *axon, uint64_t deadline_ns)
+START_TEST(a_caller_is_known_by_its_key)
 {
-    for (int i = 0; i < count; i++) {
-        callers[i] = (Caller){.axon = axon, .deadline_ns = deadline_ns};
-        pthread_create(&callers[i].thread, NULL, call, &callers[i]);
-    }
-}
-
-/* How many of them got this status. */
-static int join_callers(Caller *callers, int count, Status wanted)
-{
-    int found = 0;
-    for (int i = 0; i < count; i++) {
-        pthread_join(callers[i].thread, NULL);
-        found += callers[i].status == wanted;
-    }
-    return found;
-}
-
-static void wait_for_runs(Stub *stub, int runs)
-{
-    while (atomic_load(&stub->runs) < runs)
-        sleep_ms(1);
-}
-
-static const uint64_t ms = 1000000;
-
-START_TEST(many_callers_at_once_are_all_answered)
-{
-    enum { CALLERS = 40 };
     Stub stub;
-    Caller callers[CALLERS];
-    AxonCounters counters;
     stub_init(&stub, 1);
     Axon *axon = stub_serve(&stub);
-    start_callers(callers, CALLERS, axon, 20000 * ms);
-    join_callers(callers, CALLERS, STATUS_OK);
-    for (int i = 0; i < CALLERS; i++)
-        ck_assert_msg(callers[i].status == STATUS_OK, "caller %d: %s", i, callers[i].why.message);
-    axon_counters(axon, &counters);
-    ck_assert_uint_eq(counters.calls, CALLERS);
-    ck_assert_uint_eq(counters.forwards, CALLERS);
-    ck_assert_uint_gt(counters.bytes_in, CALLERS * 32);
-    ck_assert_uint_gt(counters.bytes_out, CALLERS * 2 * NETWORK_DIM * 4);
+    uint64_t one = caller_of(&stub, axon, "one"), other = caller_of(&stub, axon, "other");
+    ck_assert_uint_eq(caller_of(&stub, axon, "one"), one);
+    ck_assert_uint_ne(one, other);
     axon_destroy(axon);
     stub_clear(&stub);
 }
 END_TEST
 
-START_TEST(a_full_queue_refuses)
+static Status shout(void *context, const uint8_t *bytes, size_t size, uint8_t **out, size_t *out_size, Error *error)
 {
-    enum { CALLERS = 8 };
-    Stub stub;
-    Caller callers[CALLERS];
-    AxonCounters counters;
-    stub_init(&stub, 1);
-    stub.delay_ns = 400 * ms;
-    Axon *axon = stub_serve_with(&stub, (AxonOptions){.queue_capacity = 2});
-    start_callers(callers, CALLERS, axon, 20000 * ms);
-    int refused = join_callers(callers, CALLERS, STATUS_RESOURCE_EXHAUSTED);
-    ck_assert_int_ge(refused, 1);
-    ck_assert_int_le(refused, CALLERS - 2); /* the queue had room for two */
-    axon_counters(axon, &counters);
-    ck_assert_uint_eq(counters.failures[STATUS_RESOURCE_EXHAUSTED], (uint64_t)refused);
-    ck_assert_uint_eq(counters.forwards, (uint64_t)(CALLERS - refused));
-    axon_destroy(axon);
-    stub_clear(&stub);
+    (void)context;
+    if (size != 5) return error_set(error, STATUS_OUT_OF_RANGE, "%zu bytes, expected 5", size);
+    *out = malloc(size);
+    *out_size = size;
+    for (size_t i = 0; i < size; i++)
+        (*out)[i] = (uint8_t)(bytes[i] & ~0x20);
+    return STATUS_OK;
 }
-END_TEST
 
-START_TEST(too_many_waiting_bytes_are_refused)
+START_TEST(further_methods_are_answered)
 {
-    enum { CALLERS = 6 };
-    Stub stub;
-    Caller callers[CALLERS];
-    stub_init(&stub, 1);
-    stub.delay_ns = 400 * ms;
-    Axon *axon = stub_serve_with(&stub, (AxonOptions){.queue_bytes = 200}); /* a request has some 80 */
-    start_callers(callers, CALLERS, axon, 20000 * ms);
-    ck_assert_int_ge(join_callers(callers, CALLERS, STATUS_RESOURCE_EXHAUSTED), 1);
-    expect_alive(axon, &stub); /* the bytes are given back */
+    Axon *axon;
+    Error error = {0};
+    AxonMethod method = {.path = "/neuron.Test/Shout", .answer = shout};
+    AxonOptions options = {.listen = "127.0.0.1:0", .neuron_key = "k"};
+    ck_assert_int_eq(axon_start_with_methods(&options, &method, 1, &axon, NULL), STATUS_OK);
+    for (int i = 0; i < 20; i++)
+        ck_assert_int_eq(raw_call(axon_address(axon), method.path, "hello", 5, &error), STATUS_OK);
+    ck_assert_int_eq(raw_call(axon_address(axon), method.path, "", 0, &error), STATUS_OUT_OF_RANGE);
+    ck_assert_str_eq(error.message, "0 bytes, expected 5");
     axon_destroy(axon);
-    stub_clear(&stub);
-}
-END_TEST
-
-START_TEST(late_calls_are_dropped_before_the_soma_runs)
-{
-    enum { CALLERS = 6 };
-    Stub stub;
-    Caller callers[CALLERS];
-    AxonCounters counters;
-    stub_init(&stub, 1);
-    stub.delay_ns = 2000 * ms;
-    Axon *axon = stub_serve(&stub);
-    start_callers(callers, CALLERS, axon, 1000 * ms);
-    ck_assert_int_eq(join_callers(callers, CALLERS, STATUS_OK), 0);
-    stub.delay_ns = 0;
-    expect_alive(axon, &stub); /* after those in the queue */
-    axon_counters(axon, &counters);
-    ck_assert_int_le(atomic_load(&stub.runs), 2); /* the first, and the one just now */
-    ck_assert_uint_ge(counters.failures[STATUS_CANCELLED] + counters.failures[STATUS_DEADLINE_EXCEEDED], 1);
-    axon_destroy(axon);
-    stub_clear(&stub);
-}
-END_TEST
-
-START_TEST(a_stop_with_grace_answers_what_is_in_flight)
-{
-    enum { CALLERS = 3 };
-    Stub stub;
-    Caller callers[CALLERS];
-    AxonCounters counters = {0};
-    stub_init(&stub, 1);
-    stub.delay_ns = 200 * ms;
-    Axon *axon = stub_serve(&stub);
-    start_callers(callers, CALLERS, axon, 20000 * ms);
-    while (counters.calls < CALLERS)
-        axon_counters(axon, &counters);
-    axon_stop(axon, 20000 * ms);
-    ck_assert_int_eq(join_callers(callers, CALLERS, STATUS_OK), CALLERS);
-    axon_stop(axon, 0); /* nothing more to do */
-    axon_destroy(axon);
-    stub_clear(&stub);
-}
-END_TEST
-
-START_TEST(a_stop_without_grace_cancels_what_is_in_flight)
-{
-    enum { CALLERS = 3 };
-    Stub stub;
-    Caller callers[CALLERS];
-    AxonCounters counters = {0};
-    stub_init(&stub, 1);
-    stub.delay_ns = 300 * ms;
-    Axon *axon = stub_serve(&stub);
-    start_callers(callers, CALLERS, axon, 20000 * ms);
-    while (counters.calls < CALLERS)
-        axon_counters(axon, &counters);
-    wait_for_runs(&stub, 1);
-    axon_destroy(axon);
-    ck_assert_int_eq(join_callers(callers, CALLERS, STATUS_OK), 0);
-    ck_assert_int_eq(atomic_load(&stub.runs), 1);
-    stub_clear(&stub);
-}
-END_TEST
-
-START_TEST(axons_may_come_and_go)
-{
-    for (int i = 0; i < 5; i++) {
-        Stub stub;
-        stub_init(&stub, (float)i);
-        Axon *one = stub_serve(&stub), *two = stub_serve(&stub);
-        expect_alive(two, &stub);
-        axon_destroy(one);
-        expect_alive(two, &stub);
-        axon_destroy(two);
-        stub_clear(&stub);
-    }
-    axon_destroy(NULL);
 }
 END_TEST
 
@@ -552,7 +386,4 @@ SUITE_MAIN("axon", forward_answers_with_and_without_a_key, every_modality_is_ser
            bad_inputs_get_a_status_and_the_axon_goes_on, bad_bytes_get_a_status_and_the_axon_goes_on,
            random_bytes_never_get_ok, an_unknown_method_is_unimplemented, messages_beyond_the_limit_are_refused,
            bad_gradients_are_refused, failures_of_the_soma_reach_the_caller, a_soma_without_backward_says_so,
-           a_port_in_use_is_an_error, wrong_addresses_are_errors, a_port_is_free_again_after_the_axon_has_gone,
-           many_callers_at_once_are_all_answered, a_full_queue_refuses, too_many_waiting_bytes_are_refused,
-           late_calls_are_dropped_before_the_soma_runs, a_stop_with_grace_answers_what_is_in_flight,
-           a_stop_without_grace_cancels_what_is_in_flight, axons_may_come_and_go)
+           versions_of_the_weights_come_and_go, further_methods_are_answered, a_caller_is_known_by_its_key)

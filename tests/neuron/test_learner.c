@@ -298,33 +298,6 @@ START_TEST(the_first_gradients_are_saved)
 }
 END_TEST
 
-/* The end of a run is what others see, whatever the interval between publications. */
-START_TEST(the_server_has_the_last_weights)
-{
-    LearnOptions options = set_up();
-    Learner *learner = create(&options);
-    SomaServer *server = NULL;
-    const SomaServerOptions serving = {.soma = &soma_mnist, .device = "cpu", .threads = 1};
-    ck_assert_int_eq(server_create(&serving, learner_variables(learner), &server, &error), STATUS_OK);
-    learner_serve(learner, server);
-    run(learner);
-    SomaServer *fresh = NULL;
-    ck_assert_int_eq(server_create(&serving, learner_variables(learner), &fresh, &error), STATUS_OK);
-    float pixels[28 * 28] = {0.5f};
-    Tensor image = tensor_view(DTYPE_F32, shape_of(1, 1, 1, 28, 28), pixels), a = {0}, b = {0};
-    const AxonHandler one = server_handler(server), other = server_handler(fresh);
-    ck_assert_int_eq(one.forward(one.context, &image, MODALITY_IMAGE, &a, &error), STATUS_OK);
-    ck_assert_int_eq(other.forward(other.context, &image, MODALITY_IMAGE, &b, &error), STATUS_OK);
-    ck_assert_mem_eq(a.data, b.data, a.size);
-    tensor_destroy(&a);
-    tensor_destroy(&b);
-    learner_destroy(learner);
-    server_destroy(server);
-    server_destroy(fresh);
-    tear_down();
-}
-END_TEST
-
 START_TEST(a_diverged_run_is_an_error_and_saves_nothing)
 {
     LearnOptions options = set_up();
@@ -342,5 +315,5 @@ END_TEST
 SUITE_MAIN("learner", a_stopped_run_resumes_bit_for_bit, the_order_and_the_masks_matter,
            a_run_whose_last_save_failed_resumes_from_the_one_before, a_finished_run_resumes_to_nothing, losses_fall,
            epochs_and_evaluations_are_counted, a_folder_with_a_run_is_not_overwritten, resuming_nothing_is_an_error,
-           training_begins_with_loaded_weights, the_first_gradients_are_saved, the_server_has_the_last_weights,
+           training_begins_with_loaded_weights, the_first_gradients_are_saved,
            a_diverged_run_is_an_error_and_saves_nothing)
