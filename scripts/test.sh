@@ -13,7 +13,7 @@ set -euo pipefail
 invoked_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-asan_excludes='^(e2e|interop|quickstart)$' # scripts: they run the release program
+asan_excludes='^(e2e|interop|quickstart|launch)$' # scripts: they run the release program
 tsan_labels='^(base|observe|net|neuron|e2e)$'
 cpu_labels='^(ops|backend)$'
 

@@ -30,7 +30,8 @@ enum {
     ACCEPTS = 64,      /* at a time */
     GREETING = 512,    /* bytes; a greeting is shorter */
     MUCH = 16 << 20,   /* bytes */
-    QUIET_LOOKS = 8,   /* a connection that brought nothing is looked at every so many turns */
+    QUIET_LOOKS = 8,   /* a connection that brought nothing this often... */
+    QUIET_TURNS = 32,  /* ... is looked at every so many turns */
     GIVE_UP_MS = 20000 /* data that nobody acknowledges, as gRPC has it */
 };
 static const uint64_t turn_ns = 20000000, trouble_turn_ns = 5000000; /* between looks */
@@ -107,13 +108,6 @@ void gate_count(const Axon *axon, AxonCounters *out)
         out->connections_shut[why] = read_meter(&gate->shut[why]);
 }
 
-const char *connection_end_name(ConnectionEnd end)
-{
-    static const char *const names[CONNECTION_ENDS] = {"stays",         "silent",       "slow", "useless calls",
-                                                       "useless bytes", "useless work", "crowd"};
-    return names[end];
-}
-
 /* --- a connection --- */
 
 static void forget(Gate *gate, Connection *connection)
@@ -140,10 +134,9 @@ static void free_gone(Gate *gate)
 /* What gRPC hasn't read yet, it shall not read any more. */
 static void discard(int fd)
 {
-    ssize_t got;
-    do
-        got = recv(fd, NULL, 1 << 30, MSG_DONTWAIT | MSG_TRUNC);
-    while (got > 0);
+    char bytes[1 << 16];
+    while (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
 }
 
 /* gRPC sees the end of the connection, and closes it; our descriptor hears of that and goes, too. */
@@ -251,6 +244,8 @@ static void look(Gate *gate, Connection *connection, uint64_t now)
 {
     struct tcp_info info = {0};
     socklen_t size = sizeof info;
+    int unread = 0;
+    ioctl(connection->fd, FIONREAD, &unread);
     getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &size);
     const Meter *meter = connection->meter;
     GuardUse use = {.begun = read_meter(&meter->begun),
@@ -259,7 +254,7 @@ static void look(Gate *gate, Connection *connection, uint64_t now)
                     .bad = read_meter(&meter->bad),
                     .bad_bytes = read_meter(&meter->bad_bytes),
                     .answer_bytes = read_meter(&meter->answer_bytes),
-                    .received = info.tcpi_bytes_received,
+                    .received = info.tcpi_bytes_received - (unsigned)unread,
                     .sent = info.tcpi_bytes_sent};
     connection->quiet = use.received == connection->guard.seen.received ? connection->quiet + 1 : 0;
     guard_look(&gate->guard, &connection->guard, &use, now);
@@ -294,6 +289,13 @@ static void shut_with(Gate *gate, Connection *connection, uint64_t now)
     shut(gate, connection, why);
 }
 
+/* Thousands may be silent: they take turns, unless somebody causes work. */
+static bool is_due(const Gate *gate, const Connection *connection)
+{
+    return connection->quiet < QUIET_LOOKS || (connection->quiet + (unsigned)connection->given) % QUIET_TURNS == 0 ||
+           connection->guard.suspect || gate->guard.busy;
+}
+
 static void look_at_all(Gate *gate, uint64_t now)
 {
     Connection *connection, *next;
@@ -301,8 +303,10 @@ static void look_at_all(Gate *gate, uint64_t now)
     {
         if (connection->shut)
             discard(connection->fd);
-        else if (connection->quiet < QUIET_LOOKS || connection->quiet++ % QUIET_LOOKS == 0 || connection->guard.suspect)
+        else if (is_due(gate, connection))
             look(gate, connection, now);
+        else
+            connection->quiet++;
     }
     double excess = guard_excess(&gate->guard, work_of(gate->axon), purpose_of(gate->axon, now), now);
     for (connection = TAILQ_FIRST(&gate->entered); connection; connection = next) {
@@ -319,6 +323,7 @@ static void attend_the_door(Gate *gate, uint64_t now)
     for (connection = TAILQ_FIRST(&gate->waiting); connection; connection = next) {
         int bytes = 0;
         next = TAILQ_NEXT(connection, place);
+        if (guard_trusts(connection->guard.host, now) && connection->quiet++ % QUIET_TURNS) continue;
         guard_look(&gate->guard, &connection->guard, &nothing, now);
         if (connection->guard.verdict != CONNECTION_STAYS)
             shut(gate, connection, connection->guard.verdict);

@@ -30,10 +30,11 @@ enum {
     /* What is accounted for. Measured: 9 to 13 us a call, 0.6 ns a byte of a message; of frames without content 4 ns.
      */
     CALL_NS = 15000,
+    REQUEST_NS = 250000 * DEAR_MOST, /* what a request forgives, since calls may be slow here: 250 us */
     BYTE_NS = 2,
-    CALL_BYTES = 512,  /* of frames and headers, beyond the message, either way */
-    UPDATE_BYTES = 64, /* that are received are worth one that is sent: windows are opened */
-    SUSPECT_BYTES = 512,
+    CALL_BYTES = 512,         /* of frames and headers, beyond the message, either way */
+    UPDATE_BYTES = 64,        /* that are received are worth one that is sent: windows are opened */
+    SUSPECT_BYTES = 16 << 10, /* less is on its way from anybody */
 
     OFFENCES_MOST = 16,
     FORGET_S = 15,    /* half of the offences */
@@ -43,12 +44,20 @@ enum {
     HASTY_DOUBLINGS = 5,
 };
 static const double trouble_least = 0.2; /* of a core */
+static const double moment_s = 0.1;
 
 void guard_init(Guard *guard, size_t most, size_t most_of_host, size_t message_bytes)
 {
     *guard = (Guard){.most = most, .most_of_host = most_of_host, .message_bytes = message_bytes};
     for (int i = 0; i < GUARD_HOSTS; i++)
         TAILQ_INIT(&guard->hosts[i].strangers);
+}
+
+const char *connection_end_name(ConnectionEnd end)
+{
+    static const char *const names[CONNECTION_ENDS] = {"stays",         "silent",       "slow", "useless calls",
+                                                       "useless bytes", "useless work", "crowd"};
+    return names[end];
 }
 
 /* --- hosts --- */
@@ -60,7 +69,7 @@ static double offences_now(const GuardHost *host, uint64_t now)
 
 bool guard_trusts(const GuardHost *host, uint64_t now)
 {
-    return offences_now(host, now) < 0.5;
+    return host->offences == 0 || offences_now(host, now) < 0.5;
 }
 
 void guard_offence(Guard *guard, GuardConnection *connection, uint64_t now)
@@ -183,10 +192,15 @@ static uint64_t above(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
+static uint64_t useful_bytes(const GuardUse *use)
+{
+    return use->begun_bytes + above(use->begun, use->bad) * CALL_BYTES;
+}
+
 /* Bytes that were no requests. */
 static uint64_t waste_of(const GuardUse *use)
 {
-    return above(use->received + use->bad_bytes, use->begun_bytes + above(use->begun, use->bad) * CALL_BYTES);
+    return above(use->received + use->bad_bytes, useful_bytes(use));
 }
 
 bool guard_was_useless(const GuardConnection *connection)
@@ -248,11 +262,17 @@ void guard_look(Guard *guard, GuardConnection *connection, const GuardUse *use, 
     connection->echo = leak(connection->echo + (double)echo_of(connection, &fresh), ECHO_LEAK, seconds);
     connection->cost_ns = leak(connection->cost_ns, COST_LEAK_MS * (double)ms, seconds);
 
-    connection->fresh_waste = waste;
-    connection->suspect = waste > SUSPECT_BYTES && waste > fresh.received / 2;
+    connection->cost_ns = fmax(0, connection->cost_ns - REQUEST_NS * (double)above(fresh.begun, fresh.bad));
+
+    double faded = exp(-seconds / moment_s);
+    connection->lately = connection->lately * faded + (double)fresh.received;
+    connection->unclear = fmax(0, connection->unclear * faded + (double)(fresh.received + fresh.bad_bytes) -
+                                      (double)useful_bytes(&fresh));
+    connection->suspect = connection->unclear > SUSPECT_BYTES && connection->unclear > connection->lately / 2;
     guard->look_received += fresh.received;
     guard->look_good += fresh.good;
-    if (connection->suspect) guard->look_waste += (double)waste;
+    guard->look_waste += waste;
+    if (connection->suspect) guard->unclear += connection->unclear;
 
     connection->seen = *use;
     connection->looked_ns = now;
@@ -270,14 +290,18 @@ double guard_excess(Guard *guard, uint64_t work_ns, uint64_t purpose_ns, uint64_
                      BYTE_NS * (double)guard->look_received;
     bool first = guard->looked_ns == 0;
     double excess = worked - purpose;
-    guard->trouble = !first && excess > trouble_least * passed && guard->look_waste > 0;
-    double rate = guard->trouble ? excess / guard->look_waste : 0;
-    rate *= fmin(DEAR_MOST, fmax(1, rate / DEAR_NS));
+    guard->busy = !first && excess > trouble_least * passed;
+    guard->trouble = guard->busy && guard->unclear > 0;
+    double faded = exp(-passed / (moment_s * (double)second));
+    guard->excess_ns = guard->excess_ns * faded + fmax(0, excess);
+    guard->waste = guard->waste * faded + (double)guard->look_waste;
+    double dear = guard->excess_ns / fmax(1, guard->waste) / DEAR_NS;
+    double rate = guard->trouble ? excess / guard->unclear * fmin(DEAR_MOST, fmax(1, dear)) : 0;
     guard->looked_ns = now;
     guard->work_ns = work_ns;
     guard->purpose_ns = purpose_ns;
-    guard->look_received = guard->look_good = 0;
-    guard->look_waste = 0;
+    guard->look_received = guard->look_good = guard->look_waste = 0;
+    guard->unclear = 0;
     return rate;
 }
 
@@ -285,7 +309,7 @@ void guard_charge(Guard *guard, GuardConnection *connection, double byte_ns)
 {
     (void)guard;
     if (!connection->suspect || connection->verdict != CONNECTION_STAYS) return;
-    connection->cost_ns += byte_ns * (double)connection->fresh_waste;
+    connection->cost_ns += byte_ns * connection->unclear;
     connection->suspect = false;
     if (connection->cost_ns > most(connection, COST_MOST_MS * (double)ms))
         connection->verdict = CONNECTION_USELESS_WORK;

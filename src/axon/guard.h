@@ -30,7 +30,7 @@ enum { GUARD_HOSTS = 1024 };
  * caller waited for the answer, whatever that was, or until its deadline (the neuron may have been too slow); and `bad`
  * when it came to nothing: no message, an unreadable one, or the caller took it back. */
 typedef struct GuardUse {
-    uint64_t received, sent; /* bytes, all; sent: not those that still wait for the caller */
+    uint64_t received, sent; /* bytes, all; not those that gRPC hasn't read, or that wait for the caller */
     uint64_t begun, begun_bytes;
     uint64_t good, answer_bytes;
     uint64_t bad, bad_bytes; /* bytes: of those that were begun */
@@ -59,9 +59,10 @@ struct GuardConnection {
     GuardUse seen;         /* at the last look */
     double bad, waste, echo, cost_ns;
     uint64_t owed_answers, owed_frames; /* bytes that we may send without an echo */
-    uint64_t looked_ns, fresh_waste;    /* of the last look: bytes that weren't requests */
-    bool suspect;                       /* these were most of them */
-    uint64_t window_ns;                 /* begin of the time over which its speed is judged */
+    uint64_t looked_ns;
+    double lately, unclear; /* bytes of the last moments: all, and those that aren't part of a request, or not yet */
+    bool suspect;           /* these are most of them */
+    uint64_t window_ns;     /* begin of the time over which its speed is judged */
     GuardUse window;
     TAILQ_ENTRY(GuardConnection) place; /* in host->strangers */
 };
@@ -69,10 +70,12 @@ struct GuardConnection {
 typedef struct Guard {
     size_t most, most_of_host, message_bytes; /* set by guard_init */
     size_t connections;
-    uint64_t looked_ns, work_ns, purpose_ns; /* at the last judgement */
-    uint64_t look_received, look_good;       /* since then, of all connections */
-    double look_waste;                       /* of the suspects */
-    bool trouble;                            /* the last judgement charged somebody */
+    uint64_t looked_ns, work_ns, purpose_ns;       /* at the last judgement */
+    uint64_t look_received, look_good, look_waste; /* since then, of all connections */
+    double unclear;                                /* of the suspects */
+    double excess_ns, waste;                       /* of the last moments */
+    bool busy;                                     /* at the last judgement there was an excess */
+    bool trouble;                                  /* the last judgement charged somebody */
     GuardHost hosts[GUARD_HOSTS];
 } Guard;
 
@@ -98,7 +101,7 @@ bool guard_greeting(const uint8_t *bytes, size_t size);
 void guard_look(Guard *guard, GuardConnection *connection, const GuardUse *use, uint64_t now);
 
 /* After some looks: `work_ns` is the core time that the network threads have used so far, `purpose_ns` how much of it
- * handlers and answers account for. Returns what a wasted byte is charged; 0: there is no excess. guard_charge then
+ * handlers and answers account for. Returns what an unclear byte is charged; 0: there is no excess. guard_charge then
  * charges a connection for its part, and sets its verdict. */
 double guard_excess(Guard *guard, uint64_t work_ns, uint64_t purpose_ns, uint64_t now);
 void guard_charge(Guard *guard, GuardConnection *connection, double byte_ns);

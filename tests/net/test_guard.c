@@ -492,7 +492,7 @@ END_TEST
 
 START_TEST(a_flood_of_frames_is_shut_and_a_caller_of_the_same_host_stays)
 {
-    static char burst[1000 * 9];
+    static char burst[1000 * 9], answers[1 << 16];
     for (size_t i = 3; i < sizeof burst; i += 9)
         burst[i] = 4; /* empty SETTINGS; gRPC itself minds pings */
     Served served;
@@ -504,7 +504,7 @@ START_TEST(a_flood_of_frames_is_shut_and_a_caller_of_the_same_host_stays)
     int fd = connect_to(served.axon);
     ck_assert_int_eq(send(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33, MSG_NOSIGNAL), 33);
     while (send(fd, burst, sizeof burst, MSG_NOSIGNAL) > 0)
-        recv(fd, NULL, 1 << 20, MSG_DONTWAIT | MSG_TRUNC);
+        recv(fd, answers, sizeof answers, MSG_DONTWAIT);
     close(fd);
     ck_assert_uint_eq(shut_ones(&served), 1);
     crowd_send(crowd, "caller", 10, &input, 10 * second);
