@@ -15,6 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 asan_excludes='^(e2e|interop|quickstart|launch)$' # scripts: they run the release program
 tsan_labels='^(base|observe|net|neuron|e2e)$'
+tsan_excludes='^e2e/(golden|kill)$' # minutes there, and about numbers and files
 cpu_labels='^(ops|backend)$'
 
 quick=no
@@ -76,7 +77,8 @@ address_tests() {
 thread_tests() {
     local launcher=(env)
     if [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)" -gt 28 ]; then launcher=(setarch --addr-no-randomize); fi
-    TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp:second_deadlock_stack=1" run_tests tsan --label-regex "$tsan_labels"
+    TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp:second_deadlock_stack=1" run_tests tsan --label-regex "$tsan_labels" \
+        --exclude-regex "$tsan_excludes"
 }
 
 cpu_without_avx512() {
