@@ -25,18 +25,20 @@ enum {
     METERS_MOST = 1 << 16, /* descriptors that calls can be told by */
     OTHERS = 256,          /* descriptors that are left to the rest of the process */
     CONNECTIONS_MOST = 16384,
-    HOST_FRACTION = 4, /* one host may have this part of them */
+    HOST_FRACTION = 8, /* this part of them isn't for one host alone */
+    CROWD_TURN = 10,   /* connections of a crowd that are taken in a turn; the others wait in the kernel's line */
     EVENTS = 64,
     ACCEPTS = 64,      /* at a time */
     GREETING = 512,    /* bytes; a greeting is shorter */
     MUCH = 16 << 20,   /* bytes */
-    QUIET_LOOKS = 8,   /* a connection that brought nothing this often... */
-    QUIET_TURNS = 32,  /* ... is looked at every so many turns */
+    QUIET_LOOKS = 8,   /* a connection that brought nothing this often tells us itself when it does */
+    QUIET_TURNS = 512, /* and is looked at every so many turns */
+    DOOR_LOOKS = 256,  /* of the newest that wait at the door */
     GIVE_UP_MS = 20000 /* data that nobody acknowledges, as gRPC has it */
 };
 static const uint64_t turn_ns = 20000000, trouble_turn_ns = 5000000; /* between looks */
-static const uint64_t tidy_ns = 1000000000;   /* after a connection that was shut, or brought much */
-static const uint64_t patience_ns = 50000000; /* that a greeting waits for ours */
+static const uint64_t tidy_ns = 1000000000;    /* after a connection that was shut, or brought much */
+static const uint64_t patience_ns = 250000000; /* that a greeting waits for ours */
 
 /* Our descriptor `fd`, and gRPC's once it has one. */
 typedef struct Connection {
@@ -44,7 +46,8 @@ typedef struct Connection {
     int fd, given;
     Meter *meter;
     bool shut;      /* waits for gRPC to let go of it */
-    unsigned quiet; /* turns without a byte */
+    unsigned quiet; /* looks without a byte */
+    struct Connections *list;
     TAILQ_ENTRY(Connection) place;
 } Connection;
 TAILQ_HEAD(Connections, Connection);
@@ -61,7 +64,10 @@ struct Gate {
 
     Guard guard;
     struct Connections waiting; /* at the door, the newest first */
-    struct Connections entered, gone;
+    struct Connections active, quiet, gone;
+    size_t quiet_count;
+    int crowd; /* taken in this turn though there were too many */
+    bool deaf; /* the listening sockets aren't watched */
     uint64_t next_turn_ns;
     uint64_t tidy_at_ns; /* 0: nothing to tidy */
     atomic_uint_fast64_t connections, taken, shut[CONNECTION_ENDS];
@@ -110,16 +116,33 @@ void gate_count(const Axon *axon, AxonCounters *out)
 
 /* --- a connection --- */
 
+static void move(Gate *gate, Connection *connection, struct Connections *list)
+{
+    if (connection->list) TAILQ_REMOVE(connection->list, connection, place);
+    if (connection->list == &gate->quiet) gate->quiet_count--;
+    if (list == &gate->quiet) gate->quiet_count++;
+    connection->list = list;
+    if (list == &gate->waiting)
+        TAILQ_INSERT_HEAD(list, connection, place);
+    else
+        TAILQ_INSERT_TAIL(list, connection, place);
+}
+
+/* It makes room at once, not only when gRPC has let go of it. */
+static void leave(Gate *gate, Connection *connection)
+{
+    guard_go(&gate->guard, &connection->guard);
+    atomic_store_explicit(&gate->connections, gate->guard.connections, memory_order_relaxed);
+}
+
 static void forget(Gate *gate, Connection *connection)
 {
     if (connection->fd < 0) return;
     epoll_ctl(gate->events, EPOLL_CTL_DEL, connection->fd, NULL); /* not done by close while gRPC has its duplicate */
     close(connection->fd);
     connection->fd = -1;
-    guard_go(&gate->guard, &connection->guard);
-    TAILQ_REMOVE(connection->guard.entered ? &gate->entered : &gate->waiting, connection, place);
-    TAILQ_INSERT_TAIL(&gate->gone, connection, place); /* an event of this round may still name it */
-    atomic_store_explicit(&gate->connections, gate->guard.connections, memory_order_relaxed);
+    if (!connection->shut) leave(gate, connection);
+    move(gate, connection, &gate->gone); /* an event of this round may still name it */
 }
 
 static void free_gone(Gate *gate)
@@ -148,9 +171,18 @@ static void shut(Gate *gate, Connection *connection, ConnectionEnd why)
         forget(gate, connection);
         return;
     }
+    leave(gate, connection);
     connection->shut = true;
+    move(gate, connection, &gate->active);
     shutdown(connection->fd, SHUT_RDWR);
     discard(connection->fd);
+}
+
+/* Whether we are told when it brings something; its end we are told anyway. */
+static void listen_to(const Gate *gate, Connection *connection, bool yes)
+{
+    struct epoll_event event = {.events = (yes ? EPOLLIN : 0u) | EPOLLET, .data.ptr = connection};
+    epoll_ctl(gate->events, EPOLL_CTL_MOD, connection->fd, &event);
 }
 
 static bool enter(Gate *gate, Connection *connection)
@@ -162,12 +194,10 @@ static bool enter(Gate *gate, Connection *connection)
     }
     int give_up = GIVE_UP_MS;
     setsockopt(connection->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up, sizeof give_up);
-    struct epoll_event none = {.events = EPOLLET, .data.ptr = connection}; /* its end is told without being asked */
-    epoll_ctl(gate->events, EPOLL_CTL_MOD, connection->fd, &none);
+    listen_to(gate, connection, false);
     connection->meter = &gate->meters[connection->given];
     reset_meter(connection->meter, (uint64_t)(connection->guard.host - gate->guard.hosts));
-    TAILQ_REMOVE(&gate->waiting, connection, place);
-    TAILQ_INSERT_TAIL(&gate->entered, connection, place);
+    move(gate, connection, &gate->active);
     grpc_server_add_channel_from_fd(gate->axon->server, connection->given, gate->credentials);
     return true;
 }
@@ -215,14 +245,27 @@ static void take(Gate *gate, int fd, const struct sockaddr_storage *address)
     connection->fd = fd;
     connection->given = -1;
     GuardConnection *over = guard_come(&gate->guard, &connection->guard, host_of(gate, address), now_ns());
-    TAILQ_INSERT_HEAD(&gate->waiting, connection, place);
+    move(gate, connection, &gate->waiting);
     atomic_store_explicit(&gate->connections, gate->guard.connections, memory_order_relaxed);
-    if (over) shut(gate, (Connection *)(void *)over, CONNECTION_CROWD);
+    if (!over) return;
+    shut(gate, (Connection *)(void *)over, CONNECTION_CROWD);
+    gate->crowd++;
+}
+
+/* Whoever is shut may come again at once: without a pace, that would be all that we do. */
+static void hear(Gate *gate, bool yes)
+{
+    if (gate->deaf == !yes) return;
+    for (int i = 0; i < gate->socket_count; i++) {
+        struct epoll_event event = {.events = yes ? EPOLLIN : 0u, .data.ptr = &gate->sockets[i]};
+        epoll_ctl(gate->events, EPOLL_CTL_MOD, gate->sockets[i], &event);
+    }
+    gate->deaf = !yes;
 }
 
 static void accept_some(Gate *gate, int listener)
 {
-    for (int i = 0; i < ACCEPTS; i++) {
+    for (int i = 0; i < ACCEPTS && gate->crowd < CROWD_TURN; i++) {
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof address;
         int fd = accept4(listener, (struct sockaddr *)(void *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -236,6 +279,7 @@ static void accept_some(Gate *gate, int listener)
             return;
         }
     }
+    if (gate->crowd >= CROWD_TURN) hear(gate, false);
 }
 
 /* --- looking --- */
@@ -289,45 +333,57 @@ static void shut_with(Gate *gate, Connection *connection, uint64_t now)
     shut(gate, connection, why);
 }
 
-/* Thousands may be silent: they take turns, unless somebody causes work. */
-static bool is_due(const Gate *gate, const Connection *connection)
-{
-    return connection->quiet < QUIET_LOOKS || (connection->quiet + (unsigned)connection->given) % QUIET_TURNS == 0 ||
-           connection->guard.suspect || gate->guard.busy;
-}
-
-static void look_at_all(Gate *gate, uint64_t now)
+static void look_at_active(Gate *gate, uint64_t now)
 {
     Connection *connection, *next;
-    TAILQ_FOREACH(connection, &gate->entered, place)
+    TAILQ_FOREACH(connection, &gate->active, place)
     {
         if (connection->shut)
             discard(connection->fd);
-        else if (is_due(gate, connection))
-            look(gate, connection, now);
         else
-            connection->quiet++;
+            look(gate, connection, now);
     }
     double excess = guard_excess(&gate->guard, work_of(gate->axon), purpose_of(gate->axon, now), now);
-    for (connection = TAILQ_FIRST(&gate->entered); connection; connection = next) {
+    for (connection = TAILQ_FIRST(&gate->active); connection; connection = next) {
         next = TAILQ_NEXT(connection, place);
+        if (connection->shut) continue;
         if (excess > 0) guard_charge(&gate->guard, &connection->guard, excess);
+        shut_with(gate, connection, now);
+        if (connection->shut || connection->quiet < QUIET_LOOKS || connection->guard.suspect) continue;
+        listen_to(gate, connection, true); /* told at once if something has come meanwhile */
+        move(gate, connection, &gate->quiet);
+    }
+}
+
+/* Thousands may be silent: they take turns. */
+static void look_at_quiet(Gate *gate, uint64_t now)
+{
+    Connection *connection;
+    size_t count = (gate->quiet_count + QUIET_TURNS - 1) / QUIET_TURNS;
+    while (count-- > 0 && (connection = TAILQ_FIRST(&gate->quiet))) {
+        move(gate, connection, &gate->quiet); /* to its end */
+        look(gate, connection, now);
         shut_with(gate, connection, now);
     }
 }
 
+/* Who wait longest may have to go; of the others, those that brought something may come in, the newest first: whoever
+ * is still there after a while has mostly been told to wait for a reason. Those of hosts without offences are let in
+ * when they bring it (on_event). */
 static void attend_the_door(Gate *gate, uint64_t now)
 {
     Connection *connection, *next;
     static const GuardUse nothing;
-    for (connection = TAILQ_FIRST(&gate->waiting); connection; connection = next) {
+    while ((connection = TAILQ_LAST(&gate->waiting, Connections))) {
+        guard_look(&gate->guard, &connection->guard, &nothing, now);
+        if (connection->guard.verdict == CONNECTION_STAYS) break;
+        shut(gate, connection, connection->guard.verdict);
+    }
+    connection = TAILQ_FIRST(&gate->waiting);
+    for (int i = 0; i < DOOR_LOOKS && connection; i++, connection = next) {
         int bytes = 0;
         next = TAILQ_NEXT(connection, place);
-        if (guard_trusts(connection->guard.host, now) && connection->quiet++ % QUIET_TURNS) continue;
-        guard_look(&gate->guard, &connection->guard, &nothing, now);
-        if (connection->guard.verdict != CONNECTION_STAYS)
-            shut(gate, connection, connection->guard.verdict);
-        else if (ioctl(connection->fd, FIONREAD, &bytes) == 0 && bytes > 0)
+        if (connection->guard.host->offences > 0 && ioctl(connection->fd, FIONREAD, &bytes) == 0 && bytes > 0)
             try_to_enter(gate, connection, is_patient(connection, now), now);
     }
 }
@@ -346,9 +402,12 @@ static void turn(Gate *gate)
 {
     uint64_t now = now_ns();
     if (now < gate->next_turn_ns) return;
-    look_at_all(gate, now);
+    look_at_active(gate, now);
+    look_at_quiet(gate, now);
     attend_the_door(gate, now);
     tidy(gate, now);
+    gate->crowd = 0;
+    hear(gate, true);
     gate->next_turn_ns = now + (gate->guard.trouble ? trouble_turn_ns : turn_ns);
 }
 
@@ -370,16 +429,21 @@ static void end(Gate *gate, Connection *connection)
 static void on_event(Gate *gate, Connection *connection, uint32_t events)
 {
     if (connection->fd < 0) return;
-    if (events & (EPOLLHUP | EPOLLERR))
+    if (events & (EPOLLHUP | EPOLLERR)) {
         end(gate, connection);
-    else if (!connection->guard.entered && guard_trusts(connection->guard.host, now_ns()))
+    } else if (connection->list == &gate->quiet) {
+        listen_to(gate, connection, false);
+        move(gate, connection, &gate->active);
+        connection->quiet = 0;
+    } else if (!connection->guard.entered && guard_trusts(connection->guard.host, now_ns())) {
         try_to_enter(gate, connection, false, now_ns());
+    }
 }
 
 /* Milliseconds until there is something to do. */
 static int patience(const Gate *gate)
 {
-    if (gate->guard.connections == 0 && gate->tidy_at_ns == 0) return -1;
+    if (gate->guard.connections == 0 && TAILQ_EMPTY(&gate->active) && gate->tidy_at_ns == 0) return -1;
     uint64_t now = now_ns();
     return gate->next_turn_ns > now ? (int)((gate->next_turn_ns - now + 999999) / 1000000) : 0;
 }
@@ -428,11 +492,12 @@ static Status allocate(Axon *axon, Error *error)
     gate->meter_count = descriptors;
     gate->events = gate->wake = -1;
     TAILQ_INIT(&gate->waiting);
-    TAILQ_INIT(&gate->entered);
+    TAILQ_INIT(&gate->active);
+    TAILQ_INIT(&gate->quiet);
     TAILQ_INIT(&gate->gone);
     size_t most = descriptors > 2 * OTHERS ? (descriptors - OTHERS) / 2 : OTHERS / 2;
     if (most > CONNECTIONS_MOST) most = CONNECTIONS_MOST;
-    guard_init(&gate->guard, most, most / HOST_FRACTION, axon->max_message_bytes);
+    guard_init(&gate->guard, most, most - most / HOST_FRACTION, axon->max_message_bytes);
     gate->credentials = grpc_insecure_server_credentials_create();
     gate->events = epoll_create1(EPOLL_CLOEXEC);
     gate->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -478,7 +543,8 @@ void gate_end(Axon *axon)
     gate->started = false;
     while (gate->socket_count > 0)
         close(gate->sockets[--gate->socket_count]);
-    while ((connection = TAILQ_FIRST(&gate->waiting)) || (connection = TAILQ_FIRST(&gate->entered)))
+    while ((connection = TAILQ_FIRST(&gate->waiting)) || (connection = TAILQ_FIRST(&gate->active)) ||
+           (connection = TAILQ_FIRST(&gate->quiet)))
         forget(gate, connection);
     free_gone(gate);
 }

@@ -178,7 +178,7 @@ static double most(const GuardConnection *connection, double usual)
 
 static void judge_use(Guard *guard, GuardConnection *connection)
 {
-    double waste_most = fmax(WASTE_LEAST, 2 * (double)guard->message_bytes);
+    double waste_most = fmax(WASTE_LEAST, (double)guard->message_bytes);
     if (connection->bad > most(connection, BAD_MOST))
         connection->verdict = CONNECTION_USELESS_CALLS;
     else if (connection->waste > most(connection, waste_most))

@@ -12,7 +12,7 @@
 #include "axon/gate.h"
 #include "wire/peer.h"
 
-enum { BACKLOG = 4096, PORT_TRIES = 8 };
+enum { BACKLOG = 1024, PORT_TRIES = 8 };
 
 static void set_port(struct sockaddr *address, int port)
 {
