@@ -12,7 +12,7 @@
 
 enum {
     SPARE_CALLS = 512, /* kept to be used again */
-    UNREAD_BAD = 16    /* an answer that nobody reads is as bad as so many calls that come to nothing */
+    UNREAD_BAD = 3     /* an answer that nobody reads is as bad as so many more calls that come to nothing */
 };
 
 static ServerCall *of_accepted(RpcTag *tag)

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grpc/grpc_posix.h>
 #include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
 #include <linux/tcp.h>
@@ -20,13 +19,13 @@
 
 #include "axon/guard.h"
 #include "axon/internal.h"
+#include "axon/ushers.h"
 
 enum {
     METERS_MOST = 1 << 16, /* descriptors that calls can be told by */
     OTHERS = 256,          /* descriptors that are left to the rest of the process */
     CONNECTIONS_MOST = 16384,
     HOST_FRACTION = 8, /* this part of them isn't for one host alone */
-    CROWD_TURN = 10,   /* connections of a crowd that are taken in a turn; the others wait in the kernel's line */
     EVENTS = 64,
     ACCEPTS = 64,      /* at a time */
     GREETING = 512,    /* bytes; a greeting is shorter */
@@ -37,7 +36,8 @@ enum {
     GIVE_UP_MS = 20000 /* data that nobody acknowledges, as gRPC has it */
 };
 static const uint64_t turn_ns = 20000000, trouble_turn_ns = 5000000; /* between looks */
-static const uint64_t tidy_ns = 1000000000;    /* after a connection that was shut, or brought much */
+static const uint64_t crowd_ns = 2000000;   /* between connections of a crowd; the others wait in the kernel's line */
+static const uint64_t tidy_ns = 1000000000; /* after a connection that was shut, or brought much */
 static const uint64_t patience_ns = 250000000; /* that a greeting waits for ours */
 
 /* Our descriptor `fd`, and gRPC's once it has one. */
@@ -59,6 +59,7 @@ struct Gate {
     bool started;
     pthread_t thread;
     grpc_server_credentials *credentials;
+    Ushers *ushers;
     size_t meter_count;
     Meter nobody;
 
@@ -66,8 +67,8 @@ struct Gate {
     struct Connections waiting; /* at the door, the newest first */
     struct Connections active, quiet, gone;
     size_t quiet_count;
-    int crowd; /* taken in this turn though there were too many */
-    bool deaf; /* the listening sockets aren't watched */
+    bool deaf;           /* the listening sockets aren't watched... */
+    uint64_t hear_at_ns; /* ... until then */
     uint64_t next_turn_ns;
     uint64_t tidy_at_ns; /* 0: nothing to tidy */
     atomic_uint_fast64_t connections, taken, shut[CONNECTION_ENDS];
@@ -198,7 +199,7 @@ static bool enter(Gate *gate, Connection *connection)
     connection->meter = &gate->meters[connection->given];
     reset_meter(connection->meter, (uint64_t)(connection->guard.host - gate->guard.hosts));
     move(gate, connection, &gate->active);
-    grpc_server_add_channel_from_fd(gate->axon->server, connection->given, gate->credentials);
+    ushers_lead(gate->ushers, connection->given);
     return true;
 }
 
@@ -231,6 +232,18 @@ static uint64_t host_of(const Gate *gate, const struct sockaddr_storage *address
     return hash_bytes(gate->axon->seed, bytes, 4);
 }
 
+/* Whoever is shut may come again at once: without a pace, that would be all that we do; and one by one, so that nobody
+ * is kept waiting for as long as several take. */
+static void hear(Gate *gate, bool yes)
+{
+    if (gate->deaf == !yes) return;
+    for (int i = 0; i < gate->socket_count; i++) {
+        struct epoll_event event = {.events = yes ? EPOLLIN : 0u, .data.ptr = &gate->sockets[i]};
+        epoll_ctl(gate->events, EPOLL_CTL_MOD, gate->sockets[i], &event);
+    }
+    gate->deaf = !yes;
+}
+
 static void take(Gate *gate, int fd, const struct sockaddr_storage *address)
 {
     Connection *connection = calloc(1, sizeof *connection);
@@ -249,23 +262,13 @@ static void take(Gate *gate, int fd, const struct sockaddr_storage *address)
     atomic_store_explicit(&gate->connections, gate->guard.connections, memory_order_relaxed);
     if (!over) return;
     shut(gate, (Connection *)(void *)over, CONNECTION_CROWD);
-    gate->crowd++;
-}
-
-/* Whoever is shut may come again at once: without a pace, that would be all that we do. */
-static void hear(Gate *gate, bool yes)
-{
-    if (gate->deaf == !yes) return;
-    for (int i = 0; i < gate->socket_count; i++) {
-        struct epoll_event event = {.events = yes ? EPOLLIN : 0u, .data.ptr = &gate->sockets[i]};
-        epoll_ctl(gate->events, EPOLL_CTL_MOD, gate->sockets[i], &event);
-    }
-    gate->deaf = !yes;
+    gate->hear_at_ns = now_ns() + crowd_ns;
+    hear(gate, false);
 }
 
 static void accept_some(Gate *gate, int listener)
 {
-    for (int i = 0; i < ACCEPTS && gate->crowd < CROWD_TURN; i++) {
+    for (int i = 0; i < ACCEPTS && !gate->deaf; i++) {
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof address;
         int fd = accept4(listener, (struct sockaddr *)(void *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -279,7 +282,6 @@ static void accept_some(Gate *gate, int listener)
             return;
         }
     }
-    if (gate->crowd >= CROWD_TURN) hear(gate, false);
 }
 
 /* --- looking --- */
@@ -304,16 +306,13 @@ static void look(Gate *gate, Connection *connection, uint64_t now)
     guard_look(&gate->guard, &connection->guard, &use, now);
 }
 
-/* The core time that the network threads have used. */
-static uint64_t work_of(const Axon *axon)
+/* The core time that the network threads and the ushers have used. */
+static uint64_t work_of(const Gate *gate)
 {
-    uint64_t sum = 0;
-    for (int i = 0; i < axon->thread_count; i++) {
-        clockid_t clock;
-        struct timespec used;
-        if (pthread_getcpuclockid(axon->threads[i], &clock) == 0 && clock_gettime(clock, &used) == 0)
-            sum += (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
-    }
+    const Axon *axon = gate->axon;
+    uint64_t sum = ushers_work(gate->ushers);
+    for (int i = 0; i < axon->thread_count; i++)
+        sum += rpc_thread_work(axon->threads[i]);
     return sum;
 }
 
@@ -343,7 +342,7 @@ static void look_at_active(Gate *gate, uint64_t now)
         else
             look(gate, connection, now);
     }
-    double excess = guard_excess(&gate->guard, work_of(gate->axon), purpose_of(gate->axon, now), now);
+    double excess = guard_excess(&gate->guard, work_of(gate), purpose_of(gate->axon, now), now);
     for (connection = TAILQ_FIRST(&gate->active); connection; connection = next) {
         next = TAILQ_NEXT(connection, place);
         if (connection->shut) continue;
@@ -401,13 +400,13 @@ static void tidy(Gate *gate, uint64_t now)
 static void turn(Gate *gate)
 {
     uint64_t now = now_ns();
+    if (gate->deaf && now >= gate->hear_at_ns) hear(gate, true);
     if (now < gate->next_turn_ns) return;
     look_at_active(gate, now);
     look_at_quiet(gate, now);
     attend_the_door(gate, now);
+    ushers_turn(gate->ushers);
     tidy(gate, now);
-    gate->crowd = 0;
-    hear(gate, true);
     gate->next_turn_ns = now + (gate->guard.trouble ? trouble_turn_ns : turn_ns);
 }
 
@@ -443,9 +442,10 @@ static void on_event(Gate *gate, Connection *connection, uint32_t events)
 /* Milliseconds until there is something to do. */
 static int patience(const Gate *gate)
 {
-    if (gate->guard.connections == 0 && TAILQ_EMPTY(&gate->active) && gate->tidy_at_ns == 0) return -1;
-    uint64_t now = now_ns();
-    return gate->next_turn_ns > now ? (int)((gate->next_turn_ns - now + 999999) / 1000000) : 0;
+    if (gate->guard.connections == 0 && TAILQ_EMPTY(&gate->active) && !gate->deaf && gate->tidy_at_ns == 0) return -1;
+    uint64_t now = now_ns(), next = gate->next_turn_ns;
+    if (gate->deaf && gate->hear_at_ns < next) next = gate->hear_at_ns;
+    return next > now ? (int)((next - now + 999999) / 1000000) : 0;
 }
 
 static void *run_gate(void *context)
@@ -529,6 +529,7 @@ Status gate_start(Axon *axon, Error *error)
     for (int i = 0; i < gate->socket_count; i++)
         watched = watched && watch(gate, gate->sockets[i], &gate->sockets[i]);
     if (!watched) return error_set_errno(error, errno, "cannot wait for connections");
+    RETURN_IF_ERROR(ushers_start(axon->server, gate->credentials, gate->meter_count, &gate->ushers, error));
     RETURN_IF_ERROR(rpc_thread_start(&gate->thread, run_gate, gate, "axon-gate", error));
     gate->started = true;
     return STATUS_OK;
@@ -543,6 +544,10 @@ void gate_end(Axon *axon)
     gate->started = false;
     while (gate->socket_count > 0)
         close(gate->sockets[--gate->socket_count]);
+    if (gate->ushers && ushers_end(gate->ushers))
+        TAILQ_FOREACH(connection, &gate->active, place) shutdown(connection->fd, SHUT_RDWR);
+    ushers_free(gate->ushers);
+    gate->ushers = NULL;
     while ((connection = TAILQ_FIRST(&gate->waiting)) || (connection = TAILQ_FIRST(&gate->active)) ||
            (connection = TAILQ_FIRST(&gate->quiet)))
         forget(gate, connection);

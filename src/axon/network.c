@@ -28,19 +28,12 @@ static uint64_t now_ns(void)
 
 /* --- the share of the cores --- */
 
-static uint64_t thread_cpu_ns(void)
-{
-    struct timespec used;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
-}
-
 /* With the lock held. What this thread has done since the last time; `threads` of a handler's work as well. */
 static void charge(Driver *driver, int threads)
 {
     Axon *axon = driver->axon;
     if (!share_limited(&axon->share)) return;
-    uint64_t used = thread_cpu_ns();
+    uint64_t used = rpc_thread_work(pthread_self());
     share_charge(&axon->share, now_ns(), (used - driver->cpu_ns) * (uint64_t)threads);
     driver->cpu_ns = used;
 }
@@ -273,7 +266,7 @@ static void drive(Driver *driver)
 void *axon_network(void *context)
 {
     Driver driver = {.axon = context};
-    driver.cpu_ns = thread_cpu_ns();
+    driver.cpu_ns = rpc_thread_work(pthread_self());
     while ((driver.door = take_door(driver.axon)))
         drive(&driver);
     return NULL;

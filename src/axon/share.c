@@ -3,6 +3,7 @@
 #include <math.h>
 
 static const double saved_ns = 100e6; /* the time in which credit may be saved up */
+static const double owed_ns = 1e9;    /* and debt paid off */
 
 void share_init(Share *share, double fraction, int cores, uint64_t now)
 {
@@ -27,7 +28,7 @@ void share_charge(Share *share, uint64_t now, uint64_t cpu_ns)
 {
     if (!share_limited(share)) return;
     fill(share, now);
-    share->credit -= (double)cpu_ns;
+    share->credit = fmax(share->credit - (double)cpu_ns, -share->rate * owed_ns);
 }
 
 uint64_t share_wait(Share *share, uint64_t now)

@@ -1,8 +1,9 @@
 /* How much of the machine answering may take: a token bucket of core-seconds (a leaky bucket with debt, as in Turner,
  * "New directions in communications", 1986). It fills at fraction * cores a second up to what 100 ms bring; work is
  * charged after it is done, whatever it cost, and while the bucket is below zero no more may begin. So over any time
- * well above 100 ms and one handler's run, the charged time stays within the share. Pure: no I/O, no lock; the clock
- * comes in with each call. */
+ * well above 100 ms and one handler's run, the charged time stays within the share. The debt is bounded by what 1 s
+ * brings: a handler that once takes seconds (it compiles a plan) doesn't keep callers out for as long again. Pure: no
+ * I/O, no lock; the clock comes in with each call. */
 #pragma once
 
 #include <stdbool.h>

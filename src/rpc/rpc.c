@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 
@@ -41,6 +42,14 @@ Status rpc_thread_start(pthread_t *out, void *(*run)(void *), void *argument, co
     if (failure) return error_set_errno(error, failure, "cannot start the thread '%s'", name);
     pthread_setname_np(*out, name);
     return STATUS_OK;
+}
+
+uint64_t rpc_thread_work(pthread_t thread)
+{
+    clockid_t clock;
+    struct timespec used;
+    if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &used) != 0) return 0;
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
 }
 
 /* --- operations --- */

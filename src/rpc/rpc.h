@@ -26,6 +26,9 @@ void rpc_stop(void);
 /* A thread that receives no signals, so that they reach the one that waits for them. */
 Status rpc_thread_start(pthread_t *out, void *(*run)(void *), void *argument, const char *name, Error *error);
 
+/* The core time that a thread has used so far, in ns. */
+uint64_t rpc_thread_work(pthread_t thread);
+
 /* --- operations and their completion --- */
 
 typedef struct RpcTag RpcTag;

@@ -61,6 +61,15 @@ START_TEST(over_a_second_the_share_is_kept_whatever_work_costs)
 }
 END_TEST
 
+START_TEST(one_dear_piece_of_work_is_paid_off_in_a_second)
+{
+    Share share;
+    share_init(&share, 0.25, 4, 0);
+    share_charge(&share, 0, 60000 * ms);
+    ck_assert_uint_eq(share_wait(&share, 0), 1000 * ms);
+}
+END_TEST
+
 START_TEST(a_clock_read_before_the_last_one_does_no_harm)
 {
     Share share;
@@ -72,4 +81,4 @@ END_TEST
 
 SUITE_MAIN("share", no_share_means_no_limit, work_within_the_burst_does_not_wait,
            idle_time_saves_up_no_more_than_a_burst, over_a_second_the_share_is_kept_whatever_work_costs,
-           a_clock_read_before_the_last_one_does_no_harm)
+           one_dear_piece_of_work_is_paid_off_in_a_second, a_clock_read_before_the_last_one_does_no_harm)
