@@ -1,8 +1,6 @@
 /* A request as the axon takes it in, and as its handlers read it: src/axon/request.c. The message is in pieces, and
  * what came as the weights' version in the metadata is the peer's too. */
 #include <grpc/slice.h>
-#include <grpc/support/alloc.h>
-#include <grpc/support/string_util.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,13 +8,6 @@
 #include "fuzz/buffers.h"
 #include "fuzz/messages.h"
 #include "wire/metadata.h"
-
-/* In place of gRPC's: the calls here are none of its own. */
-char *grpc_call_get_peer(grpc_call *call)
-{
-    (void)call;
-    return gpr_strdup("ipv4:192.0.2.1:4711");
-}
 
 void fuzz_seeds(FuzzSeeds *seeds)
 {
@@ -66,6 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     static Axon axon = {.seed = 42};
     static Door door = {.axon = &axon};
+    static Meter meter = {.host = 7};
     FuzzInput input = {bytes, size}, choices = input;
     FuzzPieces pieces;
     FuzzBuffer buffer;
@@ -77,6 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     ServerCall *call = calloc(1, sizeof *call);
     call->door = &door;
     call->method = method;
+    call->meter = &meter;
     call->request = &buffer.buffer;
     call->metadata = (grpc_metadata_array){.count = 1, .capacity = 1, .metadata = &version};
 
