@@ -141,6 +141,12 @@ static int core_count(void)
     return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
+static void init_share(Axon *axon, double share)
+{
+    share_init(&axon->share, share, core_count(), clock_now(clock_monotonic()));
+    atomic_store(&axon->limited, share_limited(&axon->share));
+}
+
 static void set_options(Axon *axon, const AxonOptions *options)
 {
     axon->max_message_bytes = options->max_message_bytes ? options->max_message_bytes : RPC_MESSAGE_BYTES;
@@ -151,7 +157,7 @@ static void set_options(Axon *axon, const AxonOptions *options)
     axon->door_count = axon->thread_most > 1 ? axon->thread_most - 1 : 1;
     schedule_init(&axon->schedule, options->queue_capacity ? options->queue_capacity : QUEUE_CAPACITY,
                   options->queue_bytes ? options->queue_bytes : QUEUE_MESSAGES * axon->max_message_bytes);
-    share_init(&axon->share, options->share, core_count(), clock_now(clock_monotonic()));
+    init_share(axon, options->share);
 }
 
 static Status allocate(const AxonOptions *options, const AxonMethod *methods, size_t count, Axon **out, Error *error)
@@ -273,6 +279,13 @@ void axon_counters(const Axon *axon, AxonCounters *out)
     pthread_mutex_lock(lock);
     out->waiting = axon->schedule.count;
     pthread_mutex_unlock(lock);
+}
+
+void axon_set_share(Axon *axon, double share)
+{
+    pthread_mutex_lock(&axon->lock);
+    init_share(axon, share);
+    pthread_mutex_unlock(&axon->lock);
 }
 
 /* --- drain and stop --- */

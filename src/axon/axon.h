@@ -159,6 +159,9 @@ typedef struct AxonCounters {
 
 void axon_counters(const Axon *axon, AxonCounters *out);
 
+/* As AxonOptions.share, from now on; what is owed is forgotten. */
+void axon_set_share(Axon *axon, double share);
+
 /* Health says NOT_SERVING, new calls get UNAVAILABLE, and those in flight are answered: returns true when all are,
  * false after `timeout_ns`. */
 bool axon_drain(Axon *axon, uint64_t timeout_ns);

@@ -93,6 +93,7 @@ struct Axon {
 
     Counters counters;
     atomic_uint_fast64_t handler_begun_ns; /* 0: no handler runs */
+    atomic_bool limited;                   /* by `share`, for those who haven't the lock */
     atomic_bool draining;                  /* new calls are refused */
     atomic_bool stopping;
     RpcTag shut_down_tag;

@@ -55,7 +55,7 @@ static uint64_t held_until(Axon *axon, uint64_t now)
 static void pause_in_debt(Driver *driver)
 {
     Axon *axon = driver->axon;
-    if (!share_limited(&axon->share)) return;
+    if (!atomic_load_explicit(&axon->limited, memory_order_relaxed)) return;
     pthread_mutex_lock(&axon->lock);
     charge(driver, 1);
     uint64_t wait = share_wait(&axon->share, now_ns());

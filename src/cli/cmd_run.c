@@ -41,9 +41,10 @@ static Status open_peers(const Options *options, PeersFile *peers, Error *error)
     return peer_parse_list(options->peers, &peers->peers, &peers->count, error);
 }
 
-static void serve_on(Output *output)
+static void serve_on(Serving *serving, Output *output)
 {
     if (signals_stop_requested()) return;
+    serving_alone(serving);
     output_line(output, "learning is over: answering until SIGINT or SIGTERM");
     signals_wait(UINT64_MAX);
 }
@@ -68,7 +69,7 @@ static int run(const Options *options, Output *output)
     learner_serve(session.learner, serving.server);
     GOTO_IF_ERROR(session_learn(&session, &error), done);
     report_own_peers(&session, serving.report, output);
-    serve_on(output);
+    serve_on(&serving, output);
     serving_stop(&serving);
     Event event = event_make("served");
     serving_report(&serving, output, &event);

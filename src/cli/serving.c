@@ -97,6 +97,11 @@ Status serving_open(Serving *serving, const Options *o, const Variables *weights
 
 /* --- ending --- */
 
+void serving_alone(Serving *serving)
+{
+    axon_set_share(serving->axon, 0);
+}
+
 bool serving_drain(Serving *serving, uint64_t timeout_ns)
 {
     return axon_drain(serving->axon, timeout_ns);

@@ -35,6 +35,9 @@ Status serving_identify(Serving *serving, const Options *options, Error *error);
 Status serving_open(Serving *serving, const Options *options, const Variables *weights, bool learn, Output *output,
                     Error *error);
 
+/* Training is over: answering has all cores. */
+void serving_alone(Serving *serving);
+
 /* Health says NOT_SERVING, new calls are refused, and those in flight are answered: true when all are, false after
  * `timeout_ns`; then it may be called again. */
 bool serving_drain(Serving *serving, uint64_t timeout_ns);

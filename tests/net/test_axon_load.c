@@ -324,10 +324,26 @@ START_TEST(the_share_of_the_cores_is_kept)
 }
 END_TEST
 
+START_TEST(a_share_can_be_given_up)
+{
+    Scene scene;
+    begin(&scene, (AxonOptions){.share = 0.001}, 0, 0);
+    scene.stub.burn_ns = 5 * ms;
+    send(&scene, "caller", 1);
+    crowd_wait(scene.crowd, 1);
+    axon_set_share(scene.axon, 0);
+    send(&scene, "caller", 12);
+    crowd_wait(scene.crowd, 13);
+    ck_assert_int_eq(crowd_count(scene.crowd, 0, 13, STATUS_OK), 13);
+    ck_assert_uint_eq(count(&scene)->paused_ns, 0);
+    end(&scene);
+}
+END_TEST
+
 SUITE_MAIN("axon_load", many_callers_at_once_are_all_answered, several_threads_answer_several_connections,
            requests_that_arrive_together_become_one_batch, batches_are_closed_by_size,
            a_request_waits_for_company_but_not_for_ever, a_batch_is_closed_in_time_for_a_deadline,
            a_greedy_caller_does_not_delay_another, a_full_queue_refuses_at_once_and_leaves_room_for_others,
            too_many_waiting_bytes_are_refused, cancelled_calls_leave_the_queue_at_once_and_never_run,
            late_calls_are_dropped_before_the_soma_runs, a_withdrawn_soma_refuses_those_who_wait,
-           answers_that_nobody_reads_are_given_up, the_share_of_the_cores_is_kept)
+           answers_that_nobody_reads_are_given_up, the_share_of_the_cores_is_kept, a_share_can_be_given_up)
