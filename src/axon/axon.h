@@ -9,10 +9,10 @@
  * Connections that only cost (floods of frames, of calls that are taken back, of messages that are refused; silence)
  * are shut, so that the others don't wait for them (axon/guard.h).
  *
- * Threads: `threads` network threads and the gate's, which accepts. A handler runs on whichever of them finds a batch
- * ready and no handler running: at most one runs at any time, and another thread takes calls in meanwhile (with one
- * thread, nobody does). Every function here may be called from any thread, except that stop, drain, destroy, serve and
- * withdraw must not be called from a handler.
+ * Threads: `threads` network threads, the gate's, which accepts, and its ushers (axon/ushers.h). A handler runs on
+ * whichever of them finds a batch ready and no handler running: at most one runs at any time, and another thread takes
+ * calls in meanwhile (with one thread, nobody does). Every function here may be called from any thread, except that
+ * stop, drain, destroy, serve and withdraw must not be called from a handler.
  *
  * What a caller gets: a tensor, or a gRPC status with a sentence; never OK without a tensor. Bad messages are
  * INVALID_ARGUMENT, an unknown synapse key NOT_FOUND, a full queue or a message beyond the limit RESOURCE_EXHAUSTED, an

@@ -1,7 +1,7 @@
 /* The gate: the axon's own listening sockets and the thread behind them, inside the axon room. It accepts connections,
- * hands them to gRPC once they say something, and keeps a duplicate of each one's descriptor, through which it looks at
- * TCP's counters and, where the guard (guard.h) says so, shuts the connection; the duplicate keeps the number from
- * being used for another one meanwhile.
+ * has them handed to gRPC (ushers.h) once they say something, and keeps a duplicate of each one's descriptor, through
+ * which it looks at TCP's counters and, where the guard (guard.h) says so, shuts the connection; the duplicate keeps
+ * the number from being used for another one meanwhile.
  *
  * gRPC calls a connection that it was handed "fd:37", with its own descriptor, and says so to whoever asks for a call's
  * peer: that number is how calls find their connection's meter. Network threads write meters, the gate's thread reads

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/subnormals.h"
 #include "cli/command.h"
 #include "cli/help.h"
 #include "cli/signals.h"
@@ -71,6 +72,7 @@ static int run_command(const Command *command, Options *options, Output *output)
 
 int main(int argc, char **argv)
 {
+    subnormals_flush();
     tune_malloc();
     Error error = {0};
     Options options = {0};
