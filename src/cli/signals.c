@@ -3,35 +3,58 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
 static atomic_bool stop_requested;
 static int wake_pipe[2] = {-1, -1}; /* readable for ever after the first signal */
 
-/* Only async-signal-safe calls. In the handler the signal is blocked: the raised one arrives as it returns. */
-static void on_signal(int number)
+static sigset_t stops(void)
 {
-    int saved = errno;
-    if (atomic_exchange(&stop_requested, true)) {
-        signal(number, SIG_DFL);
-        raise(number);
-    } else {
-        ssize_t written = write(wake_pipe[1], "!", 1);
-        (void)written; /* a pipe that is full wakes as well */
-    }
-    errno = saved;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    return set;
+}
+
+static void *watch(void *unused)
+{
+    sigset_t set = stops();
+    int number = 0;
+    (void)unused;
+    sigwait(&set, &number);
+    atomic_store(&stop_requested, true);
+    ssize_t written = write(wake_pipe[1], "!", 1);
+    (void)written; /* the pipe is empty: this can't fail */
+    sigwait(&set, &number);
+    signal(number, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    raise(number);
+    return NULL;
+}
+
+static Status start_watching(Error *error)
+{
+    sigset_t set = stops();
+    pthread_t thread;
+    int failure = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (failure == 0) failure = pthread_create(&thread, NULL, watch, NULL);
+    if (failure) return error_set_errno(error, failure, "can't watch for SIGINT and SIGTERM");
+    pthread_setname_np(thread, "signals");
+    pthread_detach(thread);
+    return STATUS_OK;
 }
 
 Status signals_install(Error *error)
 {
-    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
-    if (wake_pipe[0] < 0 && pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    if (wake_pipe[0] >= 0) return STATUS_OK;
+    if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
         return error_set_errno(error, errno, "can't make the pipe that signals wake through");
-    if (sigaction(SIGINT, &stop, NULL) != 0 || sigaction(SIGTERM, &stop, NULL) != 0 ||
-        sigaction(SIGPIPE, &ignore, NULL) != 0)
-        return error_set_errno(error, errno, "can't handle SIGINT, SIGTERM and SIGPIPE");
-    return STATUS_OK;
+    if (sigaction(SIGPIPE, &ignore, NULL) != 0) return error_set_errno(error, errno, "can't ignore SIGPIPE");
+    return start_watching(error);
 }
 
 const atomic_bool *signals_stop_flag(void)

@@ -1,8 +1,9 @@
 /* SIGINT and SIGTERM ask the program to stop: the first sets a flag, so that a command can save and leave; a second
  * ends the program at once. SIGPIPE is ignored: a write to a closed pipe fails with EPIPE instead.
  *
- * A signal handler can reach nothing but what is static: the one flag and the one pipe of the process live here.
- * Install once, before threads start; the rest may be called from any thread. */
+ * A thread of its own waits for them, and all others have them blocked: no handler runs in the middle of anything, and
+ * gRPC's threads, which it starts when it likes, take no signal away. What a process has one of is static here: the
+ * flag and the pipe. Install once, before other threads start; the rest may be called from any thread. */
 #pragma once
 
 #include <stdatomic.h>
