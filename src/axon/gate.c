@@ -301,7 +301,7 @@ static void look(Gate *gate, Connection *connection, uint64_t now)
                     .bad_bytes = read_meter(&meter->bad_bytes),
                     .answer_bytes = read_meter(&meter->answer_bytes),
                     .received = info.tcpi_bytes_received - (unsigned)unread,
-                    .sent = info.tcpi_bytes_sent};
+                    .sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans}; /* lines that stall send twice */
     connection->quiet = use.received == connection->guard.seen.received ? connection->quiet + 1 : 0;
     guard_look(&gate->guard, &connection->guard, &use, now);
 }
