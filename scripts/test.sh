@@ -79,7 +79,8 @@ address_tests() {
 thread_tests() {
     local launcher=(env)
     if [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)" -gt 28 ]; then launcher=(setarch --addr-no-randomize); fi
-    TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp:ignore_noninstrumented_modules=1:atexit_sleep_ms=50:second_deadlock_stack=1" run_tests tsan --label-regex "$tsan_labels" \
+    local options="suppressions=$PWD/tests/tsan.supp:ignore_noninstrumented_modules=1:atexit_sleep_ms=50"
+    TSAN_OPTIONS="$options:second_deadlock_stack=1" run_tests tsan --label-regex "$tsan_labels" \
         --exclude-regex "$tsan_excludes"
 }
 

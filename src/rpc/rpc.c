@@ -3,7 +3,6 @@
 #include <grpc/support/log.h>
 #include <limits.h>
 #include <malloc.h>
-#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,16 +28,11 @@ static void limit_arenas(void)
 #endif
 }
 
-/* gRPC starts threads in grpc_init, and those start others: they all inherit the mask. */
 void rpc_start(void)
 {
-    sigset_t all, before;
     limit_arenas();
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     gpr_set_log_function(log_of_grpc);
     grpc_init();
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void rpc_stop(void)
@@ -48,11 +42,7 @@ void rpc_stop(void)
 
 Status rpc_thread_start(pthread_t *out, void *(*run)(void *), void *argument, const char *name, Error *error)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int failure = pthread_create(out, NULL, run, argument);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failure) return error_set_errno(error, failure, "cannot start the thread '%s'", name);
     pthread_setname_np(*out, name);
     return STATUS_OK;

@@ -23,7 +23,7 @@ enum { RPC_MESSAGE_BYTES = 64 << 20 }; /* the default limit of a message, both w
 void rpc_start(void);
 void rpc_stop(void);
 
-/* A thread that receives no signals, so that they reach the one that waits for them. */
+/* A thread with a name, which top and gdb show. */
 Status rpc_thread_start(pthread_t *out, void *(*run)(void *), void *argument, const char *name, Error *error);
 
 /* The core time that a thread has used so far, in ns. */

@@ -142,7 +142,7 @@ START_TEST(whoever_has_made_a_request_may_be_silent)
 {
     begin();
     bring(&scene.of_one, 1, 100);
-    for (int hour = 0, i = 0; i < 360; i++, hour++) { /* a ping of the keep-alive every 10 s */
+    for (int i = 0; i < 360; i++) { /* a ping of the keep-alive every 10 s */
         scene.of_one.received += 17;
         scene.now += 10 * second;
         ck_assert_int_eq(turn(0), CONNECTION_STAYS);
