@@ -4,15 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/driver.h"
+#include "backend/plugin.h"
 #include "base/text.h"
 #include "graph/rewrite.h"
 
-static const BackendDriver *const drivers[] = {&cpu_driver, &reference_driver};
+typedef struct Device {
+    const char *name;            /* what users type */
+    const BackendDriver *driver; /* NULL: in a plug-in */
+} Device;
 
-enum { DRIVER_COUNT = sizeof drivers / sizeof drivers[0] };
+static const Device devices[] = {{"cpu", &cpu_driver}, {"reference", &reference_driver}, {"cuda", NULL}, {"sim", NULL}};
+
+enum { DEVICE_COUNT = sizeof devices / sizeof devices[0] };
 
 struct Backend {
+    const char *name;
     const BackendDriver *driver;
     BackendOptions options; /* threads resolved */
     void *context;
@@ -30,12 +36,49 @@ struct Plan {
 static Status unknown_device(const char *device, Error *error)
 {
     Text names = {0};
-    for (int i = 0; i < DRIVER_COUNT; i++)
-        text_append(&names, "%s%s", i ? ", " : "", drivers[i]->name);
-    Status status = error_set(error, STATUS_INVALID_ARGUMENT, "device '%s' is unknown, expected one of %s", device,
+    for (int i = 0; i < DEVICE_COUNT; i++)
+        text_append(&names, ", %s", devices[i].name);
+    Status status = error_set(error, STATUS_INVALID_ARGUMENT, "device '%s' is unknown, expected one of auto%s", device,
                               names.data ? names.data : "");
     text_free(&names);
     return status;
+}
+
+const char *precision_name(Precision precision)
+{
+    static const char *const names[PRECISION_COUNT] = {"f32", "tf32", "bf16", "f16"};
+    return names[precision];
+}
+
+Precision precision_from_name(const char *name)
+{
+    int precision = 0;
+    while (precision < PRECISION_COUNT && strcmp(precision_name((Precision)precision), name) != 0)
+        precision++;
+    return (Precision)precision;
+}
+
+Status driver_takes_f32(const char *name, const BackendOptions *options, const char *ordinals, Error *error)
+{
+    if (ordinals != NULL)
+        return error_set(error, STATUS_INVALID_ARGUMENT, "device '%s:%s', expected '%s': there is one", name, ordinals,
+                         name);
+    if (options->plan_for != NULL)
+        return error_set(error, STATUS_INVALID_ARGUMENT,
+                         "plans for '%s' are made with device cuda or sim, not with '%s'", options->plan_for, name);
+    if (options->precision != PRECISION_F32)
+        return error_set(error, STATUS_INVALID_ARGUMENT, "device '%s' computes in f32, not in %s", name,
+                         precision_name(options->precision));
+    return STATUS_OK;
+}
+
+/* The device whose name stands before the colon of `text`, if there is one. */
+static const Device *find_device(const char *text)
+{
+    const size_t length = strcspn(text, ":");
+    for (int i = 0; i < DEVICE_COUNT; i++)
+        if (strlen(devices[i].name) == length && strncmp(devices[i].name, text, length) == 0) return &devices[i];
+    return NULL;
 }
 
 /* The cores that this process may run on. */
@@ -48,28 +91,43 @@ static int usable_cores(void)
     return count > 0 ? count : 1;
 }
 
-Status backend_open(const char *device, const BackendOptions *options, Backend **out, Error *error)
+Status backend_check_device(const char *device, Error *error)
 {
-    const BackendDriver *driver = NULL;
-    for (int i = 0; i < DRIVER_COUNT; i++)
-        if (strcmp(drivers[i]->name, device) == 0) driver = drivers[i];
-    if (!driver) return unknown_device(device, error);
+    return strcmp(device, "auto") == 0 || find_device(device) ? STATUS_OK : unknown_device(device, error);
+}
+
+static Status open_device(const char *device, const BackendOptions *options, Backend **out, Error *error)
+{
+    const Device *found = find_device(device);
+    if (!found) return unknown_device(device, error);
+    const BackendDriver *driver = found->driver;
+    const char *colon = strchr(device, ':');
+    if (!driver) RETURN_IF_ERROR(plugin_load(found->name, !options || !options->plan_for, &driver, error));
     if (options && options->threads < 0)
         return error_set(error, STATUS_INVALID_ARGUMENT, "threads are %d, expected 0 (all cores) or more",
                          options->threads);
 
     Backend *backend = calloc(1, sizeof *backend);
     if (!backend) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for device '%s'", device);
+    backend->name = found->name;
     backend->driver = driver;
     if (options) backend->options = *options;
     if (backend->options.threads == 0) backend->options.threads = usable_cores();
-    Status status = driver->open(&backend->options, &backend->context, error);
+    Status status = driver->open(&backend->options, colon ? colon + 1 : NULL, &backend->context, error);
     if (status != STATUS_OK) {
         free(backend);
         return status;
     }
     *out = backend;
     return STATUS_OK;
+}
+
+/* What a host lacks makes auto fall back to the CPU; what fails on a host that has a device is an error. */
+Status backend_open(const char *device, const BackendOptions *options, Backend **out, Error *error)
+{
+    if (strcmp(device, "auto") != 0) return open_device(device, options, out, error);
+    const Status status = open_device("cuda", options, out, error);
+    return status == STATUS_FAILED_PRECONDITION ? open_device("cpu", options, out, error) : status;
 }
 
 void backend_close(Backend *backend)
@@ -81,7 +139,7 @@ void backend_close(Backend *backend)
 
 const char *backend_name(const Backend *backend)
 {
-    return backend->driver->name;
+    return backend->name;
 }
 
 int backend_threads(const Backend *backend)
@@ -92,6 +150,12 @@ int backend_threads(const Backend *backend)
 const char *backend_description(const Backend *backend)
 {
     return backend->driver->describe(backend->context);
+}
+
+Status variables_create(Backend *backend, Variables **out, Error *error)
+{
+    const BackendMemory *memory = backend->driver->memory.allocate ? &backend->driver->memory : NULL;
+    return variables_create_in(backend, memory, backend->context, out, error);
 }
 
 /* --- plans --- */

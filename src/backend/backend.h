@@ -1,4 +1,5 @@
-/* The one interface to what computes: reference (plain loops, F32 and F64) and cpu (oneDNN and own kernels, F32).
+/* The one interface to what computes: reference (plain loops, F32 and F64), cpu (oneDNN and own kernels, F32), and the
+ * plug-ins cuda (NVIDIA GPUs) and sim (the same code on simulated ones).
  *
  *   backend_open -> variables_create -> variables_declare(graph) -> plan_compile(graph) -> { fill plan_input, plan_run,
  * read plan_output }
@@ -16,13 +17,27 @@ typedef struct Backend Backend;
 typedef struct Variables Variables;
 typedef struct Plan Plan;
 
+/* What is kept between operations, and what products are computed in. Parameters and their updates are F32 always; cpu
+ * and reference have F32 alone. */
+typedef enum Precision { PRECISION_F32, PRECISION_TF32, PRECISION_BF16, PRECISION_F16, PRECISION_COUNT } Precision;
+
+const char *precision_name(Precision precision); /* "f32", "tf32", "bf16", "f16" */
+Precision precision_from_name(const char *name); /* PRECISION_COUNT when unknown */
+
 typedef struct BackendOptions {
     int threads;         /* 0: all cores this process may use */
     size_t memory_limit; /* bytes an arena may take; 0: no limit */
+    Precision precision;
+    const char *plan_for; /* cuda and sim: the name of a GPU ("h100"), whatever this host has: plans are made for it,
+                             and described, and can't be run; NULL: this host's */
 } BackendOptions;
 
-/* `device` is "cpu" or "reference". Anything else is INVALID_ARGUMENT with the devices this build has. */
+/* `device` is "cpu", "reference", "cuda" or "sim"; the latter two may name a device of the host: "cuda:1". "auto" is
+ * cuda where this build and this host have it, else cpu. Anything else is INVALID_ARGUMENT; FAILED_PRECONDITION, with
+ * one sentence that says what is missing, where this build has no such plug-in, or this host no driver or no device. */
 Status backend_open(const char *device, const BackendOptions *options, Backend **out, Error *error);
+/* Whether backend_open knows the name, whatever this host has. */
+Status backend_check_device(const char *device, Error *error);
 void backend_close(Backend *backend);
 const char *backend_name(const Backend *backend);
 int backend_threads(const Backend *backend);
@@ -47,7 +62,7 @@ Status variables_write(Variables *variables, int index, const void *in, size_t b
 /* Hands one variable's value to that of the same name in `to` (nowhere, if there is none) and leaves zeros. */
 Status variables_move(Variables *to, Variables *from, int index, Error *error);
 /* Copies every parameter (trainable variable) that both have by name: a snapshot. The sets may belong to different
- * backends, since all keep them in host memory. */
+ * backends. */
 Status variables_copy_parameters(Variables *to, const Variables *from, Error *error);
 
 /* --- plans --- */
@@ -81,6 +96,9 @@ typedef struct PlanStep {
     Shape shape; /* of the (first) output */
     DType dtype;
     double flops, bytes; /* derived from shapes (graph/operation.h) */
+    int launches;        /* of kernels and of library calls; 0: no device */
+    double roofline;     /* seconds that it takes at least, by the device's data sheet; 0: unknown */
+    const char *limit;   /* what sets that: "compute", "memory" or "launch" */
     double seconds;      /* mean over the runs since compilation or plan_profile_reset; 0 unless profiled */
 } PlanStep;
 

@@ -3,19 +3,29 @@
  *
  * backend.c does what every driver needs the same: it resolves the number of threads, checks the graph, applies the
  * rewrites, checks that every state was declared, finds inputs and outputs by name, and owns the rewritten graph for as
- * long as the plan lives, so a driver may keep pointers into it (names, shapes, layers). Variables live in host memory,
- * row-major, 64-byte aligned, and never move: a driver may keep the pointers of variables_data. */
+ * long as the plan lives, so a driver may keep pointers into it (names, shapes, layers). Variables live in the driver's
+ * memory, or else in the host's, row-major, 64-byte aligned, and never move: a driver may keep the pointers of
+ * variables_data. */
 #pragma once
 
 #include "backend/backend.h"
 
-typedef struct BackendDriver {
-    const char *name; /* what users type: "cpu" */
+/* Memory that isn't the host's. Any thread may call these while no plan that uses the memory runs. */
+typedef struct BackendMemory {
+    Status (*allocate)(void *context, size_t bytes, void **out, Error *error);
+    void (*release)(void *context, void *memory);
+    /* Between this memory, the host's, and that of another context of the same driver. Done when it returns. */
+    Status (*copy)(void *context, void *to, const void *from, size_t bytes, Error *error);
+    Status (*zero)(void *context, void *memory, size_t bytes, Error *error);
+} BackendMemory;
 
-    /* The driver's own state. `options->threads` is at least 1. `options` need not outlive the call. */
-    Status (*open)(const BackendOptions *options, void **context, Error *error);
+typedef struct BackendDriver {
+    /* The driver's own state. `options->threads` is at least 1. `ordinals`: what followed the device's name and a
+     * colon, NULL where nothing did. Neither need outlive the call. */
+    Status (*open)(const BackendOptions *options, const char *ordinals, void **context, Error *error);
     void (*close)(void *context);
     const char *(*describe)(const void *context); /* lives as long as the context */
+    BackendMemory memory;                         /* where variables live; all NULL: in the host's */
 
     /* `graph` is checked and rewritten; every state of it is in `variables` with its dtype and shape. `options` need
      * not outlive the call; `context`, `graph` and `variables` outlive the plan. */
@@ -39,7 +49,13 @@ typedef struct BackendDriver {
 extern const BackendDriver cpu_driver;       /* cpu/ */
 extern const BackendDriver reference_driver; /* reference/ */
 
-/* The bytes of a variable. The address stays the same until the Variables are destroyed. */
+/* For drivers of one device, in F32: an error where something else is asked for. */
+Status driver_takes_f32(const char *name, const BackendOptions *options, const char *ordinals, Error *error);
+
+/* variables_create for a backend whose driver has `memory` (NULL: the host's). */
+Status variables_create_in(const Backend *backend, const BackendMemory *memory, void *context, Variables **out,
+                           Error *error);
+/* The bytes of a variable, in that memory. The address stays the same until the Variables are destroyed. */
 void *variables_data(const Variables *variables, int index);
 /* The backend that the variables were made for. */
 const Backend *variables_backend(const Variables *variables);

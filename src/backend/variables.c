@@ -1,6 +1,6 @@
-/* Variables in host memory: each has an allocation of its own, so that its address never changes, and an open-addressed
- * table of hashes finds it by name. A variable's initial value is drawn from a stream of its own, chosen by the hash of
- * its name, so that it depends on nothing but the seed and the name. */
+/* Variables, in host memory or a driver's: each has an allocation of its own, so that its address never changes, and an
+ * open-addressed table of hashes finds it by name. A variable's initial value is drawn from a stream of its own, chosen
+ * by the hash of its name, so that it depends on nothing but the seed and the name. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +17,8 @@ typedef struct Variable {
 
 struct Variables {
     const Backend *backend;
+    const BackendMemory *memory; /* NULL: the host's */
+    void *context;               /* the memory's */
     Variable *items;
     int count, capacity;
     int *slots; /* index into items, -1: free */
@@ -59,11 +61,14 @@ static Status resize_slots(Variables *variables, size_t slot_count, Error *error
     return STATUS_OK;
 }
 
-Status variables_create(Backend *backend, Variables **out, Error *error)
+Status variables_create_in(const Backend *backend, const BackendMemory *memory, void *context, Variables **out,
+                           Error *error)
 {
     Variables *variables = calloc(1, sizeof *variables);
     if (!variables) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for variables");
     variables->backend = backend;
+    variables->memory = memory;
+    variables->context = context;
     Status status = resize_slots(variables, FIRST_SLOTS, error);
     if (status != STATUS_OK) {
         variables_destroy(variables);
@@ -73,13 +78,20 @@ Status variables_create(Backend *backend, Variables **out, Error *error)
     return STATUS_OK;
 }
 
+static void destroy_variable(const Variables *variables, Variable *item)
+{
+    free(item->name);
+    if (variables->memory)
+        variables->memory->release(variables->context, item->tensor.data);
+    else
+        tensor_destroy(&item->tensor);
+}
+
 void variables_destroy(Variables *variables)
 {
     if (!variables) return;
-    for (int i = 0; i < variables->count; i++) {
-        free(variables->items[i].name);
-        tensor_destroy(&variables->items[i].tensor);
-    }
+    for (int i = 0; i < variables->count; i++)
+        destroy_variable(variables, &variables->items[i]);
     free(variables->items);
     free(variables->slots);
     free(variables);
@@ -152,6 +164,20 @@ static Status reserve(Variables *variables, Error *error)
     return resize_slots(variables, 2 * variables->slot_count, error);
 }
 
+/* Moves a tensor from the host's memory to that of the variables. */
+static Status place(const Variables *variables, Tensor *tensor, Error *error)
+{
+    void *memory = NULL;
+    if (!variables->memory) return STATUS_OK;
+    Status status = variables->memory->allocate(variables->context, tensor->size, &memory, error);
+    if (status == STATUS_OK)
+        status = variables->memory->copy(variables->context, memory, tensor->data, tensor->size, error);
+    if (status != STATUS_OK && memory) variables->memory->release(variables->context, memory);
+    tensor_destroy(tensor);
+    tensor->data = status == STATUS_OK ? memory : NULL;
+    return status;
+}
+
 static Status add(Variables *variables, const ValueInfo *state, uint64_t seed, Error *error)
 {
     RETURN_IF_ERROR(reserve(variables, error));
@@ -161,12 +187,18 @@ static Status add(Variables *variables, const ValueInfo *state, uint64_t seed, E
     Variable item = {.hash = hash_of(state->name), .trainable = state->trainable};
     item.name = strdup(state->name);
     if (!item.name) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for the name '%s'", state->name);
-    Status status = tensor_create(state->dtype, state->shape, &item.tensor, error);
+    Tensor tensor;
+    Status status = tensor_create(state->dtype, state->shape, &tensor, error);
+    if (status == STATUS_OK) {
+        initialize(&tensor, state, seed, item.hash);
+        item.tensor = tensor;
+        status = place(variables, &tensor, error);
+        item.tensor.data = tensor.data;
+    }
     if (status != STATUS_OK) {
         free(item.name);
         return status;
     }
-    initialize(&item.tensor, state, seed, item.hash);
     variables->slots[slot_of(variables, item.name, item.hash)] = variables->count;
     variables->items[variables->count++] = item;
     return STATUS_OK;
@@ -243,10 +275,16 @@ const Backend *variables_backend(const Variables *variables)
     return variables->backend;
 }
 
-/* memcpy's pointers must not be NULL, which those of an empty tensor may be. */
-static void copy_bytes(void *to, const void *from, size_t bytes)
+/* Copies with the memory of whichever set has one. memcpy's pointers must not be NULL, which those of an empty tensor
+ * may be. */
+static Status copy_bytes(const Variables *to_set, void *to, const Variables *from_set, const void *from, size_t bytes,
+                         Error *error)
 {
-    if (bytes > 0) memcpy(to, from, bytes);
+    const Variables *set = to_set && to_set->memory ? to_set : from_set;
+    if (bytes == 0) return STATUS_OK;
+    if (set && set->memory) return set->memory->copy(set->context, to, from, bytes, error);
+    memcpy(to, from, bytes);
+    return STATUS_OK;
 }
 
 static Status check_bytes(const Variable *item, size_t bytes, Error *error)
@@ -260,24 +298,28 @@ Status variables_read(const Variables *variables, int index, void *out, size_t b
 {
     const Variable *item = &variables->items[index];
     RETURN_IF_ERROR(check_bytes(item, bytes, error));
-    copy_bytes(out, item->tensor.data, bytes);
-    return STATUS_OK;
+    return copy_bytes(NULL, out, variables, item->tensor.data, bytes, error);
 }
 
 Status variables_write(Variables *variables, int index, const void *in, size_t bytes, Error *error)
 {
     const Variable *item = &variables->items[index];
     RETURN_IF_ERROR(check_bytes(item, bytes, error));
-    copy_bytes(item->tensor.data, in, bytes);
-    return STATUS_OK;
+    return copy_bytes(variables, item->tensor.data, NULL, in, bytes, error);
 }
 
 Status variables_move(Variables *to, Variables *from, int index, Error *error)
 {
     const Variable *source = &from->items[index];
     int target = variables_find(to, source->name);
-    if (target >= 0) RETURN_IF_ERROR(variables_write(to, target, source->tensor.data, source->tensor.size, error));
-    if (source->tensor.size > 0) memset(source->tensor.data, 0, source->tensor.size);
+    if (target >= 0) {
+        RETURN_IF_ERROR(check_bytes(&to->items[target], source->tensor.size, error));
+        RETURN_IF_ERROR(
+            copy_bytes(to, to->items[target].tensor.data, from, source->tensor.data, source->tensor.size, error));
+    }
+    if (source->tensor.size == 0) return STATUS_OK;
+    if (from->memory) return from->memory->zero(from->context, source->tensor.data, source->tensor.size, error);
+    memset(source->tensor.data, 0, source->tensor.size);
     return STATUS_OK;
 }
 
@@ -289,7 +331,8 @@ Status variables_copy_parameters(Variables *to, const Variables *from, Error *er
         if (index < 0 || !to->items[index].trainable) continue;
         ValueInfo expected = {.name = source->name, .dtype = source->tensor.dtype, .shape = source->tensor.shape};
         RETURN_IF_ERROR(variables_expect(to, &expected, error));
-        copy_bytes(to->items[index].tensor.data, source->tensor.data, source->tensor.size);
+        RETURN_IF_ERROR(
+            copy_bytes(to, to->items[index].tensor.data, from, source->tensor.data, source->tensor.size, error));
     }
     return STATUS_OK;
 }

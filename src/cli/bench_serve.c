@@ -56,7 +56,8 @@ static Status serve(ServeBench *bench, Error *error)
 {
     const Options *o = bench->options;
     SomaServerOptions options = {.soma = bench->soma,
-                                 .device = session_device(o),
+                                 .device = o->device,
+                                 .precision = precision_from_name(o->dtype),
                                  .threads = o->threads > 0 ? (int)o->threads : 1,
                                  .fold = o->fold,
                                  .batch_rows = o->batch_rows,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/text.h"
 #include "wire/peer.h"
 
@@ -27,9 +28,7 @@ enum {
 
 static Status check_device(const char *text, Error *error)
 {
-    if (strcmp(text, "cuda") == 0 || strncmp(text, "cuda:", 5) == 0 || strcmp(text, "sim") == 0)
-        return error_set(error, STATUS_INVALID_ARGUMENT, "this build has no CUDA plug-in");
-    return STATUS_OK;
+    return backend_check_device(text, error);
 }
 
 static Status check_listen(const char *text, Error *error)
@@ -68,11 +67,14 @@ const OptionRow option_table[] = {
      .help = "Weights to begin with: a run folder or a .safetensors file."},
     {"strict", OPTION_FLAG, OPTION_FORGET, .commands = TRAINS | EVAL | SERVE, FIELD(strict),
      .help = "A tensor that --load lacks is an error, not a warning."},
-    {"device", OPTION_CHOICE, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(device), .initial = "auto",
-     .choices = "auto|cpu|reference", .check = check_device,
-     .help = "What computes: cpu is oneDNN, reference plain loops; auto takes the fastest there is."},
-    {"dtype", OPTION_CHOICE, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(dtype), .initial = "f32", .choices = "f32",
-     .help = "The type that activations and weights are computed in."},
+    {"device", OPTION_STRING, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(device), .initial = "auto",
+     .placeholder = "DEVICE", .check = check_device,
+     .help = "What computes: cuda an NVIDIA GPU (cuda:1 the second), cpu oneDNN, reference plain loops, sim the CUDA "
+             "backend on a simulated GPU; auto takes the fastest there is."},
+    {"dtype", OPTION_CHOICE, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(dtype), .initial = "f32",
+     .choices = "f32|tf32|bf16|f16",
+     .help =
+         "The type that activations are kept and products computed in; parameters stay f32. All but f32 need a GPU."},
     {"seed", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(seed), .initial = "0",
      .most = 9007199254740991.0, .help = "Of all randomness: the same seed, the same run."},
     {"threads", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(threads), .initial = "0", .most = 1024,

@@ -57,7 +57,7 @@ typedef struct Options {
     const char *data; /* the data folder */
     const char *load;
     bool strict;
-    const char *device; /* auto, cpu, reference */
+    const char *device; /* auto, cpu, reference, cuda[:N], sim[:N] */
     const char *dtype;
     int64_t seed;
     int64_t threads;       /* 0: all cores */

@@ -46,7 +46,8 @@ static Status open_soma(Serving *serving, const Options *o, const Variables *wei
         return STATUS_OK;
     }
     SomaServerOptions server = {.soma = session_soma(o),
-                                .device = session_device(o),
+                                .device = o->device,
+                                .precision = precision_from_name(o->dtype),
                                 .threads = (int)o->serve_threads,
                                 .fold = o->fold,
                                 .learn = serving->learns,

@@ -10,11 +10,6 @@
 
 enum { MOST_PEERS = 256 };
 
-const char *session_device(const Options *options)
-{
-    return strcmp(options->device, "auto") == 0 ? "cpu" : options->device;
-}
-
 const Soma *session_soma(const Options *options)
 {
     return soma_find(options->soma);
@@ -22,8 +17,8 @@ const Soma *session_soma(const Options *options)
 
 Status session_backend(const Options *options, int64_t threads, Output *output, Backend **out, Error *error)
 {
-    BackendOptions backend = {.threads = (int)threads};
-    RETURN_IF_ERROR(backend_open(session_device(options), &backend, out, error));
+    BackendOptions backend = {.threads = (int)threads, .precision = precision_from_name(options->dtype)};
+    RETURN_IF_ERROR(backend_open(options->device, &backend, out, error));
     output_line(output, "%s: %s", backend_name(*out), backend_description(*out));
     return STATUS_OK;
 }

@@ -8,9 +8,6 @@
 #include "observe/output.h"
 #include "observe/progress.h"
 
-/* --device auto is the CPU in a build without another. */
-const char *session_device(const Options *options);
-
 /* Opens the backend for learning (`threads` of --threads) and says what computes. */
 Status session_backend(const Options *options, int64_t threads, Output *output, Backend **out, Error *error);
 

@@ -414,7 +414,7 @@ static Status make_snapshot(SomaServer *server, Error *error)
 static Status open_server(SomaServer *server, const Variables *from, Error *error)
 {
     const SomaServerOptions *o = &server->options;
-    BackendOptions backend = {.threads = o->threads};
+    BackendOptions backend = {.threads = o->threads, .precision = o->precision};
     RETURN_IF_ERROR(backend_open(o->device, &backend, &server->backend, error));
     RETURN_IF_ERROR(variables_create(server->backend, &server->variables, error));
     ServerPlansOptions plans = {.soma = o->soma,

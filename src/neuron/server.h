@@ -21,6 +21,7 @@ typedef struct SomaServer SomaServer;
 typedef struct SomaServerOptions {
     const Soma *soma;
     const char *device;
+    Precision precision;
     int threads;
     bool fold;  /* fold linear layers */
     bool learn; /* keep the parameters' gradients of Backward calls for server_take_gradients */

@@ -82,8 +82,9 @@ static void enter_thread(void *context, int member, int members)
     onednn_use_one_thread();
 }
 
-static Status cpu_open(const BackendOptions *options, void **out, Error *error)
+static Status cpu_open(const BackendOptions *options, const char *ordinals, void **out, Error *error)
 {
+    RETURN_IF_ERROR(driver_takes_f32("cpu", options, ordinals, error));
     CpuContext *cpu = calloc(1, sizeof *cpu);
     if (cpu == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for the cpu backend");
     Status status = team_create(options->threads, &cpu->team, error);
@@ -316,7 +317,6 @@ static void cpu_profile_reset(void *opaque)
 }
 
 const BackendDriver cpu_driver = {
-    .name = "cpu",
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,

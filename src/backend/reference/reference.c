@@ -62,8 +62,9 @@ typedef struct ReferencePlan {
 
 /* --- backend --- */
 
-static Status reference_open(const BackendOptions *options, void **context, Error *error)
+static Status reference_open(const BackendOptions *options, const char *ordinals, void **context, Error *error)
 {
+    RETURN_IF_ERROR(driver_takes_f32("reference", options, ordinals, error));
     Reference *backend = calloc(1, sizeof *backend);
     if (!backend) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for the reference backend");
     backend->memory_limit = options->memory_limit;
@@ -380,7 +381,6 @@ static void reference_profile_reset(void *state)
 }
 
 const BackendDriver reference_driver = {
-    .name = "reference",
     .open = reference_open,
     .close = reference_close,
     .describe = reference_describe,

@@ -1,0 +1,92 @@
+/* From a graph to steps in device memory: compile.c decides types and views (drafts), fuse.c what becomes one step, and
+ * place.c gives them addresses and makes the steps. Internal to backend/cuda. */
+#pragma once
+
+#include "backend/cuda/cuda.h"
+
+typedef enum SlotHome { HOME_ARENA, HOME_INPUT, HOME_OUTPUT, HOME_VARIABLE } SlotHome;
+
+/* A (value, type) pair, a dense copy of one, or memory that belongs to no value (value: none). */
+typedef struct Slot {
+    Value value;
+    DType dtype;
+    Shape shape;
+    int parent;      /* the slot whose memory this one looks into; -1: its own */
+    int64_t offset;  /* elements into the parent */
+    bool keeps_rows; /* dimension 0 is the parent's, so that the parent's row stride holds */
+    SlotHome home;   /* of own memory: the arena, or for as long as the plan lives what the host copies to and from */
+    bool constant;   /* of a frozen plan: computed once a refresh */
+    void *variable;  /* HOME_VARIABLE: its memory */
+    size_t place;    /* HOME_INPUT, HOME_OUTPUT: offset in what is copied */
+} Slot;
+
+/* A step before it has addresses. */
+typedef struct Draft {
+    int kind;         /* an OperationKind, or one of cuda.h's */
+    const Node *node; /* what it does, or on whose behalf it moves; NULL: at the end of a run */
+    Attributes attributes;
+    int *inputs, *outputs; /* slots; -1: absent */
+    int input_count, output_count;
+    bool constant, dropped;
+    double flops, bytes;
+} Draft;
+
+enum { FORM_OWN, FORM_ACTIVATION, FORM_COUNT };
+
+typedef struct Compiler {
+    const CudaContext *cuda;
+    const Graph *graph;
+    Variables *variables;
+    bool frozen;
+    Slot *slots;
+    int slot_count, slot_capacity;
+    int *slot_of; /* [value][form] -> slot, -1: none yet */
+    int *uses;    /* by value: nodes, outputs and assignments that read it */
+    int *reader;  /* by value: the last node that reads it, -1: none */
+    bool *taken;  /* by node: part of a fused draft */
+    int *masks;   /* by value: the slot of the mask that a linear layer keeps, -1: none */
+    Draft *drafts;
+    int draft_count, draft_capacity;
+} Compiler;
+
+/* Types, views, fusions, states in place. */
+Status compile_drafts(Compiler *compiler, Error *error);
+void compiler_free(Compiler *compiler);
+
+/* The slot that owns the memory, the elements from its start, and the row stride that holds for the slot. */
+int slot_root(const Compiler *compiler, int slot, int64_t *offset, int64_t *stride);
+size_t slot_bytes(const Compiler *compiler, int slot);
+
+/* For fuse.c. */
+int add_slot(Compiler *compiler, Value value, DType dtype, Shape shape); /* -1: no memory */
+Draft *add_draft(Compiler *compiler, int kind, const Node *node, int inputs, int outputs);
+Status draft_copy(Compiler *compiler, const Node *node, int from, int to, Error *error);
+int *slot_in(Compiler *compiler, Value value, DType dtype);
+/* The slot of a value in a dtype, converted where need be; with dense rows unless `strided`. */
+Status require(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *out, Error *error);
+DType input_type(Compiler *compiler, const Node *node, int kind, int index);
+DType output_type(Compiler *compiler, const Node *node, int kind, int index);
+
+/* Tries what fuse.c knows on the node: *fused tells whether a draft was made for it (and for those it takes with it).
+ */
+Status fuse(Compiler *compiler, int node, bool *fused, Error *error);
+
+typedef struct CudaPlan {
+    CudaContext *cuda;
+    const Graph *graph;
+    CudaStep *steps; /* the constant ones first */
+    int constant_count, step_count;
+    CudaView *views;
+    unsigned char *arena; /* device memory */
+    size_t arena_bytes, input_bytes, output_bytes;
+    size_t inputs_at, outputs_at; /* in the arena: what is copied from and to the host */
+    unsigned char *host;          /* pinned: inputs, then outputs */
+    Tensor *inputs, *outputs;     /* the host's views of them: by value, and by number */
+    cudaGraphExec_t constant_exec, exec;
+    bool profile;
+    cudaEvent_t *marks; /* profile: before each step of a run, and after the last */
+    uint64_t runs;
+} CudaPlan;
+
+/* Memory, steps. */
+Status place_steps(Compiler *compiler, CudaPlan *plan, Error *error);

@@ -1,0 +1,248 @@
+/* Nodes that become one step together. */
+#include <stdlib.h>
+
+#include "backend/cuda/compile.h"
+#include "graph/operation.h"
+
+static Status no_memory(Error *error)
+{
+    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory to compile a plan");
+}
+
+/* The node that makes a value; NULL for inputs and states. */
+static const Node *maker(const Compiler *compiler, Value value)
+{
+    const int node = graph_value(compiler->graph, value)->node;
+    return node >= 0 ? graph_node(compiler->graph, node) : NULL;
+}
+
+/* The only reader of a value that nobody else wants, if it is such an operation; -1 otherwise. */
+static int only_reader(const Compiler *compiler, Value value, OperationKind operation)
+{
+    const int n = compiler->uses[value.id] == 1 ? compiler->reader[value.id] : -1;
+    return n >= 0 && graph_node(compiler->graph, n)->operation == operation ? n : -1;
+}
+
+static Status want_input(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *slot,
+                         Error *error)
+{
+    *slot = -1;
+    return value_exists(value) ? require(compiler, node, value, dtype, strided, slot, error) : STATUS_OK;
+}
+
+/* A draft with these inputs, and an output that is the value from now on. */
+static Status draft_fused(Compiler *compiler, int kind, const Node *node, const int *inputs, int count, Value output,
+                          DType dtype, Draft **out, Error *error)
+{
+    int *known = slot_in(compiler, output, dtype);
+    const int slot = add_slot(compiler, output, dtype, graph_shape(compiler->graph, output));
+    Draft *draft = slot >= 0 ? add_draft(compiler, kind, node, count, 1) : NULL;
+    if (draft == NULL) return no_memory(error);
+    for (int i = 0; i < count; i++)
+        draft->inputs[i] = inputs[i];
+    draft->outputs[0] = *known = slot;
+    *out = draft;
+    return STATUS_OK;
+}
+
+/* --- relu_grad, max_pool2d_grad and dropout2d: what lies between two convolutions on the way back --- */
+
+static Status fuse_pool_grad(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Graph *graph = compiler->graph;
+    const Node *relu = graph_node(graph, n);
+    const int p = only_reader(compiler, relu->outputs[0], OP_MAX_POOL2D_GRAD);
+    const Node *forward = maker(compiler, relu->inputs[1]);
+    if (p < 0 || forward == NULL || forward->operation != OP_CONV2D_POOL) return STATUS_OK;
+    const Node *pool = graph_node(graph, p);
+    if (!value_is(pool->inputs[1], forward->outputs[1])) return STATUS_OK;
+    const int d = only_reader(compiler, pool->outputs[0], OP_DROPOUT);
+    const Node *drop = d >= 0 ? graph_node(graph, d) : NULL;
+    const bool drops = drop != NULL && drop->attributes.dropout.channels;
+    const DType type = compiler->cuda->activation;
+    int slots[4];
+    RETURN_IF_ERROR(want_input(compiler, relu, relu->inputs[0], type, true, &slots[0], error));
+    RETURN_IF_ERROR(want_input(compiler, relu, relu->inputs[1], type, true, &slots[1], error));
+    RETURN_IF_ERROR(want_input(compiler, relu, pool->inputs[1], DTYPE_U8, false, &slots[2], error));
+    RETURN_IF_ERROR(
+        want_input(compiler, relu, drops ? drop->inputs[1] : VALUE_NONE, DTYPE_I64, false, &slots[3], error));
+    Draft *draft;
+    const Value result = drops ? drop->outputs[0] : pool->outputs[0];
+    RETURN_IF_ERROR(draft_fused(compiler, CUDA_POOL_GRAD, pool, slots, 4, result, type, &draft, error));
+    draft->attributes = drops ? drop->attributes : (Attributes){.dropout = {.probability = 0}};
+    compiler->taken[p] = *fused = true;
+    if (drops) compiler->taken[d] = true;
+    return STATUS_OK;
+}
+
+/* --- a cross entropy whose gradient begins with a constant: both in one pass over the logits --- */
+
+static Status fuse_cross_entropy(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Graph *graph = compiler->graph;
+    const Node *node = graph_node(graph, n);
+    const int g = only_reader(compiler, node->outputs[1], OP_CROSS_ENTROPY_GRAD);
+    if (g < 0) return STATUS_OK;
+    const Node *gradient = graph_node(graph, g);
+    const Node *seed = maker(compiler, gradient->inputs[0]);
+    if (seed == NULL || seed->operation != OP_AFFINE || seed->attributes.affine.scale != 0) return STATUS_OK;
+    if (!value_is(gradient->inputs[2], node->inputs[1])) return STATUS_OK;
+    const DType type = compiler->cuda->activation;
+    int slots[2];
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, false, &slots[0], error));
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], DTYPE_I32, false, &slots[1], error));
+    Draft *draft;
+    const int dlogits = add_slot(compiler, gradient->outputs[0], type, graph_shape(graph, gradient->outputs[0]));
+    const int loss = add_slot(compiler, node->outputs[0], DTYPE_F32, graph_shape(graph, node->outputs[0]));
+    draft = dlogits >= 0 && loss >= 0 ? add_draft(compiler, CUDA_CROSS_ENTROPY, node, 2, 2) : NULL;
+    if (draft == NULL) return no_memory(error);
+    draft->inputs[0] = slots[0];
+    draft->inputs[1] = slots[1];
+    draft->outputs[0] = *slot_in(compiler, node->outputs[0], DTYPE_F32) = loss;
+    draft->outputs[1] = *slot_in(compiler, gradient->outputs[0], type) = dlogits;
+    draft->attributes = seed->attributes;
+    compiler->uses[gradient->inputs[0].id]--;
+    compiler->taken[g] = *fused = true;
+    return STATUS_OK;
+}
+
+/* --- linear layers whose relu is undone in the product before it --- */
+
+/* Whether some relu_grad undoes the relu of y, on what a product makes for it alone. */
+static bool mask_is_wanted(const Compiler *compiler, Value y)
+{
+    for (int n = 0; n < graph_node_count(compiler->graph); n++) {
+        const Node *node = graph_node(compiler->graph, n);
+        if (node->operation != OP_RELU_GRAD || !value_is(node->inputs[1], y)) continue;
+        const Node *product = maker(compiler, node->inputs[0]);
+        if (product != NULL && product->operation == OP_LINEAR_GRAD_INPUT &&
+            only_reader(compiler, product->outputs[0], OP_RELU_GRAD) == n)
+            return true;
+    }
+    return false;
+}
+
+/* The layer keeps a mask besides, as an output of no value. */
+static Status fuse_linear_mask(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Node *node = graph_node(compiler->graph, n);
+    const Value y = node->outputs[0];
+    if (node->attributes.linear.activation != ACTIVATION_RELU || !mask_is_wanted(compiler, y)) return STATUS_OK;
+    if (node->input_count < 3 || !value_exists(node->inputs[2])) return STATUS_OK;
+    const Shape shape = graph_shape(compiler->graph, y);
+    const size_t bytes = linear_mask_bytes(compiler->cuda, shape.dims[0], shape.dims[1]);
+    const DType type = compiler->cuda->activation;
+    int slots[3];
+    for (int i = 0; i < 3; i++)
+        RETURN_IF_ERROR(want_input(compiler, node, node->inputs[i], input_type(compiler, node, OP_LINEAR, i), i != 1,
+                                   &slots[i], error));
+    const int out = add_slot(compiler, y, type, shape);
+    const int mask = add_slot(compiler, VALUE_NONE, DTYPE_U8, shape_of((int64_t)bytes));
+    Draft *draft = out >= 0 && mask >= 0 ? add_draft(compiler, OP_LINEAR, node, 3, 2) : NULL;
+    if (draft == NULL) return no_memory(error);
+    for (int i = 0; i < 3; i++)
+        draft->inputs[i] = slots[i];
+    draft->outputs[0] = *slot_in(compiler, y, type) = out;
+    draft->outputs[1] = compiler->masks[y.id] = mask;
+    draft->flops = operation_flops(compiler->graph, node);
+    *fused = true;
+    return STATUS_OK;
+}
+
+static Status fuse_linear_relu_grad(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Node *node = graph_node(compiler->graph, n);
+    const int r = only_reader(compiler, node->outputs[0], OP_RELU_GRAD);
+    if (r < 0) return STATUS_OK;
+    const Node *relu = graph_node(compiler->graph, r);
+    const int mask = compiler->masks[relu->inputs[1].id];
+    if (mask < 0 || !value_is(relu->inputs[0], node->outputs[0])) return STATUS_OK;
+    const DType type = compiler->cuda->activation;
+    int slots[3] = {-1, -1, mask};
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, true, &slots[0], error));
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], type, false, &slots[1], error));
+    Draft *draft;
+    RETURN_IF_ERROR(
+        draft_fused(compiler, CUDA_LINEAR_RELU_GRAD, node, slots, 3, relu->outputs[0], type, &draft, error));
+    draft->flops = operation_flops(compiler->graph, node);
+    compiler->taken[r] = *fused = true;
+    return STATUS_OK;
+}
+
+/* --- updates: all that follow each other, with the same rate and attributes, are one step --- */
+
+static bool same_update(const Node *a, const Node *b)
+{
+    return b->operation == OP_SGD && value_is(a->inputs[3], b->inputs[3]) &&
+           a->attributes.sgd.momentum == b->attributes.sgd.momentum &&
+           a->attributes.sgd.weight_decay == b->attributes.sgd.weight_decay &&
+           a->attributes.sgd.nesterov == b->attributes.sgd.nesterov;
+}
+
+/* A copy of input i, to be updated in place (compile.c lets the copy go where it can), which is output i. */
+static Status copy_updated(Compiler *compiler, const Node *node, int i, int *out, Error *error)
+{
+    int from;
+    RETURN_IF_ERROR(require(compiler, node, node->inputs[i], DTYPE_F32, false, &from, error));
+    *out = add_slot(compiler, node->outputs[i], DTYPE_F32, graph_shape(compiler->graph, node->outputs[i]));
+    if (*out < 0) return no_memory(error);
+    *slot_in(compiler, node->outputs[i], DTYPE_F32) = *out;
+    return draft_copy(compiler, node, from, *out, error);
+}
+
+static Status fill_group(Compiler *compiler, int first, int count, int *slots, Error *error)
+{
+    for (int k = 0; k < count; k++) {
+        const Node *node = graph_node(compiler->graph, first + k);
+        RETURN_IF_ERROR(require(compiler, node, node->inputs[2], DTYPE_F32, false, &slots[1 + k], error));
+        RETURN_IF_ERROR(copy_updated(compiler, node, 0, &slots[1 + count + 2 * k], error));
+        RETURN_IF_ERROR(copy_updated(compiler, node, 1, &slots[2 + count + 2 * k], error));
+        compiler->taken[first + k] = true;
+    }
+    return STATUS_OK;
+}
+
+static Status fuse_sgd(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Node *first = graph_node(compiler->graph, n);
+    int count = 1;
+    double flops = 0, bytes = 0;
+    while (n + count < graph_node_count(compiler->graph) && same_update(first, graph_node(compiler->graph, n + count)))
+        count++;
+    int *slots = malloc((size_t)(1 + 3 * count) * sizeof *slots);
+    if (slots == NULL) return no_memory(error);
+    Status status = require(compiler, first, first->inputs[3], DTYPE_F32, false, &slots[0], error);
+    if (status == STATUS_OK) status = fill_group(compiler, n, count, slots, error);
+    Draft *draft = status == STATUS_OK ? add_draft(compiler, CUDA_SGD_GROUP, first, 1 + count, 2 * count) : NULL;
+    for (int i = 0; draft != NULL && i < 1 + 3 * count; i++)
+        draft->inputs[i] = slots[i]; /* outputs follow inputs */
+    free(slots);
+    if (status != STATUS_OK) return status;
+    if (draft == NULL) return no_memory(error);
+    for (int k = 0; k < count; k++) {
+        flops += operation_flops(compiler->graph, graph_node(compiler->graph, n + k));
+        bytes += operation_bytes(compiler->graph, graph_node(compiler->graph, n + k));
+    }
+    draft->flops = flops;
+    draft->bytes = bytes;
+    *fused = true;
+    return STATUS_OK;
+}
+
+Status fuse(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    switch (graph_node(compiler->graph, n)->operation) {
+    case OP_RELU_GRAD:
+        return fuse_pool_grad(compiler, n, fused, error);
+    case OP_CROSS_ENTROPY:
+        return fuse_cross_entropy(compiler, n, fused, error);
+    case OP_LINEAR:
+        return fuse_linear_mask(compiler, n, fused, error);
+    case OP_LINEAR_GRAD_INPUT:
+        return fuse_linear_relu_grad(compiler, n, fused, error);
+    case OP_SGD:
+        return fuse_sgd(compiler, n, fused, error);
+    default:
+        return STATUS_OK;
+    }
+}

@@ -1,0 +1,100 @@
+/* Gradient norms and optimisers over all tensors in one launch, by kernels/update.cu. Their tables lie in memory that
+ * the step keeps, written once its addresses are known. */
+#include <stdlib.h>
+
+#include "backend/cuda/cuda.h"
+
+enum { SCRATCH = KERNEL_SCRATCH_BYTES };
+
+static Status upload(const CudaStep *step, const KernelTensor *table, int count, size_t offset, Error *error)
+{
+    RETURN_IF_CUDA(cudaMemcpyAsync(step->kept + offset, table, (size_t)count * sizeof *table, cudaMemcpyHostToDevice,
+                                   step->cuda->stream),
+                   error);
+    return STATUS_OK;
+}
+
+static int64_t elements(const CudaStep *step, int first)
+{
+    int64_t count = 0;
+    for (int i = first; i < step->input_count; i++)
+        count += view_count(&step->inputs[i]);
+    return count;
+}
+
+/* Makes the table of the inputs from `first` on, with the outputs in pairs (parameter, momentum) where there are such.
+ */
+static Status bind_table(CudaStep *step, int first, size_t offset, Error *error)
+{
+    const int count = step->input_count - first;
+    KernelTensor *table = calloc((size_t)count + 1, sizeof *table);
+    if (table == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a table of %d tensors", count);
+    int64_t before = 0;
+    for (int i = 0; i < count; i++) {
+        const CudaView *gradient = &step->inputs[first + i];
+        table[i] = (KernelTensor){.first = before, .count = view_count(gradient), .gradient = gradient->data};
+        before += table[i].count;
+        if (step->output_count < 2 * count) continue;
+        table[i].parameter = step->outputs[2 * i].data;
+        table[i].momentum = step->outputs[2 * i + 1].data;
+    }
+    const Status status = count > 0 ? upload(step, table, count, offset, error) : STATUS_OK;
+    free(table);
+    return status;
+}
+
+static Status launch_global_norm(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    RETURN_IF_CUDA(kernel_global_norm((const KernelTensor *)(step->kept + SCRATCH), step->input_count,
+                                      elements(step, 0), step->outputs[0].data, step->kept, stream),
+                   error);
+    return STATUS_OK;
+}
+
+static Status bind_global_norm(CudaStep *step, Error *error)
+{
+    return bind_table(step, 0, SCRATCH, error);
+}
+
+Status prepare_global_norm(CudaStep *step, Error *error)
+{
+    (void)error;
+    step->launch = launch_global_norm;
+    step->bind = bind_global_norm;
+    step->kept_bytes = SCRATCH + (size_t)step->input_count * sizeof(KernelTensor);
+    return STATUS_OK;
+}
+
+Status launch_clip_factor(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    RETURN_IF_CUDA(kernel_clip_factor(step->inputs[0].data, step->outputs[0].data, step->attributes.clip.max_norm,
+                                      step->attributes.clip.scale, stream),
+                   error);
+    return STATUS_OK;
+}
+
+/* lr, gradients -> parameters and momenta, in place. */
+static Status launch_sgd(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    const KernelSgd sgd = {.lr = step->inputs[0].data,
+                           .momentum = (float)step->attributes.sgd.momentum,
+                           .weight_decay = (float)step->attributes.sgd.weight_decay,
+                           .nesterov = step->attributes.sgd.nesterov};
+    RETURN_IF_CUDA(kernel_sgd((const KernelTensor *)step->kept, step->input_count - 1, elements(step, 1), sgd, stream),
+                   error);
+    return STATUS_OK;
+}
+
+static Status bind_sgd(CudaStep *step, Error *error)
+{
+    return bind_table(step, 1, 0, error);
+}
+
+Status prepare_sgd_group(CudaStep *step, Error *error)
+{
+    (void)error;
+    step->launch = launch_sgd;
+    step->bind = bind_sgd;
+    step->kept_bytes = (size_t)step->input_count * sizeof(KernelTensor);
+    return STATUS_OK;
+}
