@@ -14,6 +14,9 @@
 constexpr int BLOCK = 256; /* threads */
 constexpr int WARP = 32;
 constexpr int BLOCK_WARPS = BLOCK / WARP;
+/* Blocks that are to fit into a multiprocessor at least, for kernels that ptxas would otherwise make spill registers in
+ * order to fit more: 64 registers a thread are theirs. */
+constexpr int FEWER_BLOCKS = 4;
 constexpr int MAX_WARPS = 32; /* of a block of 1024 threads */
 /* More blocks than any device holds at once (148 multiprocessors with 8 each); what is left over, a grid strides
  * through. */
@@ -247,6 +250,7 @@ struct DropRule {
     uint64_t threshold; /* a word below it drops */
     uint32_t layer;
     float factor; /* of what is kept */
+    uint64_t first;
 };
 
 /* word >= probability 2^32, in double, is word >= its ceiling, in integers. */
@@ -254,6 +258,7 @@ static inline DropRule drop_rule(KernelDropout dropout)
 {
     DropRule rule;
     rule.layer = dropout.layer;
+    rule.first = dropout.first;
     rule.threshold = dropout.random ? (uint64_t)ceil(dropout.probability * 4294967296.0) : 0;
     rule.factor = dropout.random ? (float)(1 / (1 - dropout.probability)) : 1.0f;
     return rule;
@@ -290,6 +295,7 @@ __device__ inline float drop_factor(const DropRule &rule, uint32_t word)
 __device__ inline float drop_factor_at(const DropRule &rule, const int64_t *random, uint64_t index)
 {
     if (!random) return 1;
+    index += rule.first;
     uint32_t words[4];
     mask_words(random, rule.layer, index / 4, words);
     const uint32_t low = index & 1 ? words[1] : words[0], high = index & 1 ? words[3] : words[2];

@@ -12,7 +12,7 @@ __device__ inline Pack<T, width> drop_each(const Pack<T, width> &x, const DropRu
     Pack<T, width> y;
     uint32_t words[4];
     for (int k = 0; k < width; k++) {
-        if (k % 4 == 0) mask_words(random, rule.layer, (uint64_t)(first + k) / 4, words);
+        if (k % 4 == 0) mask_words(random, rule.layer, (rule.first + (uint64_t)(first + k)) / 4, words);
         from_float(drop(to_float(x.at[k]), drop_factor(rule, words[k % 4])), &y.at[k]);
     }
     return y;
@@ -26,7 +26,7 @@ template <class T, int width> __device__ inline Pack<T, width> drop_all(const Pa
     return y;
 }
 
-/* `packs` is 0 unless group is 1 or a multiple of the pack's width. */
+/* `packs` is 0 unless group is 1 (and the first index a multiple of 4) or a multiple of the pack's width. */
 template <class T>
 __global__ void __launch_bounds__(BLOCK)
     dropout_kernel(const T *x, T *y, int64_t count, int64_t packs, int64_t group, const int64_t *random, DropRule rule)
@@ -52,7 +52,7 @@ static cudaError_t launch_dropout(const void *x, void *y, int64_t count, int64_t
                                   cudaStream_t stream)
 {
     constexpr int width = pack_width<T>;
-    const bool wide = aligned(x, 16) && aligned(y, 16) && (group == 1 || group % width == 0);
+    const bool wide = aligned(x, 16) && aligned(y, 16) && (group == 1 ? dropout.first % 4 == 0 : group % width == 0);
     const int64_t packs = wide ? count / width : 0;
     LAUNCH(dropout_kernel<T>, blocks_for(wide ? packs + width : count, MAX_BLOCKS), BLOCK, 0, stream,
            static_cast<const T *>(x), static_cast<T *>(y), count, packs, group, dropout.random, drop_rule(dropout));

@@ -46,7 +46,7 @@ cudaError_t kernel_copy_rows(const void *from, int64_t from_stride, void *to, in
 /* --- weighted sums: a thread has `width` elements of a row [D] --- */
 
 template <class T, int width>
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, FEWER_BLOCKS)
     weighted_sum_kernel(const T *weights, const T *values, T *y, int64_t n, int64_t m, int64_t d)
 {
     const int64_t packs = d / width;

@@ -47,6 +47,7 @@ typedef struct KernelDropout {
     const int64_t *random; /* [2]: seed, step; NULL: nothing is dropped */
     uint32_t layer;
     double probability; /* of being dropped, in [0, 1) */
+    uint64_t first;     /* added to every index: where this part of a batch begins */
 } KernelDropout;
 
 /* y = x / (1 - p) where kept, else 0. One decision for each `group` elements that follow each other (1; H W for
@@ -81,6 +82,12 @@ cudaError_t kernel_bias_dropout_pool_relu(DType type, const void *x, const float
 cudaError_t kernel_dropout_pool_relu_grad(DType type, const void *dy, int64_t dy_stride, const void *y,
                                           int64_t y_stride, const uint8_t *index, int channels, void *dx,
                                           KernelPool pool, KernelDropout dropout, cudaStream_t stream);
+/* And db [channels] = the sum of dx over images and places, of at most KERNEL_MOST_SUMS channels. */
+enum { KERNEL_MOST_SUMS = 1024 };
+cudaError_t kernel_dropout_pool_relu_bias_grad(DType type, const void *dy, int64_t dy_stride, const void *y,
+                                               int64_t y_stride, const uint8_t *index, int channels, void *dx,
+                                               float *db, KernelPool pool, KernelDropout dropout, void *scratch,
+                                               cudaStream_t stream);
 
 /* --- bias.cu --- */
 
@@ -158,6 +165,11 @@ cudaError_t kernel_global_norm(const KernelTensor *table, int count, int64_t ele
                                cudaStream_t stream);
 /* factor = scale min(1, max_norm / norm); 0 where the norm isn't finite */
 cudaError_t kernel_clip_factor(const float *norm, float *factor, double max_norm, double scale, cudaStream_t stream);
+
+/* Dynamic loss scaling: unscale = 1 / scale where the norm is finite, else 0; the next scale (at most `most`) and count
+ * of good steps as operation_kind.h has it. next_scale and next_good may be NULL, and may be scale and good. */
+cudaError_t kernel_loss_scale(const float *norm, const float *scale, const int32_t *good, float *unscale,
+                              float *next_scale, int32_t *next_good, float most, int32_t interval, cudaStream_t stream);
 
 typedef struct KernelSgd {
     const float *lr;             /* one float on the device */

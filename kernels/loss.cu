@@ -18,6 +18,7 @@ struct LossShared {
 
 /* Small batches are one block's work: that is quicker than to wait for others. */
 constexpr int SMALL_BATCH = 128; /* rows */
+constexpr int LARGE_BLOCK = 512; /* threads; a thread of a larger block has too few registers */
 
 struct LossGrid {
     unsigned blocks;
@@ -32,7 +33,7 @@ static LossGrid loss_grid(int64_t n, int64_t m)
         grid.blocks = (unsigned)(n < GRID_SUM_BLOCKS ? n : GRID_SUM_BLOCKS);
     } else if (n <= SMALL_BATCH) {
         grid.blocks = 1;
-        grid.threads = WARP * (int)(n < MAX_WARPS ? n : MAX_WARPS);
+        grid.threads = n < LARGE_BLOCK / WARP ? WARP * (int)n : LARGE_BLOCK;
     } else {
         grid.blocks = blocks_for(n * WARP, GRID_SUM_BLOCKS);
     }
@@ -76,7 +77,7 @@ __device__ inline void leave_mean(double sum, double count, GridScratch *scratch
 
 /* result: softmax, or with `gradient` the gradient where the loss's own is `dloss`. */
 template <class T, bool by_block, bool gradient>
-__global__ void __launch_bounds__(WARP *MAX_WARPS)
+__global__ void __launch_bounds__(LARGE_BLOCK, FEWER_BLOCKS *BLOCK / LARGE_BLOCK)
     cross_entropy_kernel(const T *x, const int32_t *labels, float dloss, float *loss, T *result, int64_t n, int64_t m,
                          GridScratch *scratch)
 {
@@ -187,7 +188,7 @@ cudaError_t kernel_cross_entropy_grad(DType type, const float *dloss, const void
 /* --- soft cross entropy --- */
 
 template <class T, bool by_block>
-__global__ void __launch_bounds__(WARP *MAX_WARPS)
+__global__ void __launch_bounds__(LARGE_BLOCK, FEWER_BLOCKS *BLOCK / LARGE_BLOCK)
     soft_cross_entropy_kernel(const T *x, const T *targets, const int32_t *labels, float *loss, T *softmax, T *wanted,
                               int64_t n, int64_t m, GridScratch *scratch)
 {

@@ -119,7 +119,7 @@ cudaError_t kernel_adaptive_avg_pool2d(DType type, const void *x, void *y, Kerne
 /* Windows i with floor(i rows / out_rows) <= r < ceil((i + 1) rows / out_rows) are those from floor(r out_rows / rows)
  * to ceil((r + 1) out_rows / rows): the same rule with the roles exchanged. */
 template <class T>
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, FEWER_BLOCKS)
     adaptive_avg_pool2d_grad_kernel(const T *dy, T *dx, int64_t count, KernelPool pool)
 {
     for (int64_t i = grid_thread(); i < count; i += grid_threads()) {
@@ -221,7 +221,7 @@ __device__ inline int last_window(int at, int stride, int windows)
 }
 
 template <class T>
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, FEWER_BLOCKS)
     max_pool2d_grad_kernel(const T *dy, const uint8_t *index, T *dx, int64_t count, KernelPool pool)
 {
     for (int64_t at = grid_thread(); at < count; at += grid_threads()) {

@@ -2,6 +2,7 @@
  *
  *   global_norm  norm = sqrt(sum of squares of all gradients), in double
  *   clip_factor  factor = scale min(1, max_norm / norm); 0 where the norm isn't finite
+ *   loss_scale   unscale = 1 / scale, 0 where the norm isn't finite; what the scale is next
  *   sgd          g = gradient_scale gradient; step = g + weight_decay w; v' = momentum v + step;
  *                w' = w - lr v' (nesterov: w - lr (step + momentum v'))
  *
@@ -92,7 +93,7 @@ __device__ inline bool on_pack(const void *pointer)
     return (uintptr_t)pointer % 16 == 0;
 }
 
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, FEWER_BLOCKS)
     global_norm_kernel(const KernelTensor *table, int count, int64_t elements, float *norm, GridScratch *scratch)
 {
     DYNAMIC_SHARED(GridShared, shared);
@@ -130,6 +131,28 @@ __global__ void clip_factor_kernel(const float *norm, float *factor, double max_
 cudaError_t kernel_clip_factor(const float *norm, float *factor, double max_norm, double scale, cudaStream_t stream)
 {
     LAUNCH(clip_factor_kernel, 1, 1, 0, stream, norm, factor, max_norm, scale);
+    return cudaGetLastError();
+}
+
+/* --- loss scale --- */
+
+__global__ void loss_scale_kernel(const float *norm, const float *scale, const int32_t *good, float *unscale,
+                                  float *next_scale, int32_t *next_good, float most, int32_t interval)
+{
+    const float now = *scale;
+    const bool finite = isfinite(*norm);
+    const int32_t steps = finite ? *good + 1 : 0;
+    const bool grow = steps >= interval;
+    const float next = grow ? 2 * now : finite ? now : now / 2;
+    *unscale = finite ? 1 / now : 0;
+    if (next_scale) *next_scale = fmaxf(fminf(next, most), 1);
+    if (next_good) *next_good = grow ? 0 : steps;
+}
+
+cudaError_t kernel_loss_scale(const float *norm, const float *scale, const int32_t *good, float *unscale,
+                              float *next_scale, int32_t *next_good, float most, int32_t interval, cudaStream_t stream)
+{
+    LAUNCH(loss_scale_kernel, 1, 1, 0, stream, norm, scale, good, unscale, next_scale, next_good, most, interval);
     return cudaGetLastError();
 }
 

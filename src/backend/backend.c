@@ -147,6 +147,16 @@ int backend_threads(const Backend *backend)
     return backend->options.threads;
 }
 
+Precision backend_precision(const Backend *backend)
+{
+    return backend->options.precision;
+}
+
+int backend_replicas(const Backend *backend)
+{
+    return backend->driver->replicas ? backend->driver->replicas(backend->context) : 1;
+}
+
 const char *backend_description(const Backend *backend)
 {
     return backend->driver->describe(backend->context);
@@ -253,6 +263,11 @@ int plan_step_count(const Plan *plan)
 PlanStep plan_step(const Plan *plan, int index)
 {
     return plan->driver->step(plan->state, index);
+}
+
+PlanStep plan_copy(const Plan *plan, bool to_host)
+{
+    return plan->driver->copy ? plan->driver->copy(plan->state, to_host) : (PlanStep){.layer = ""};
 }
 
 void plan_profile_reset(Plan *plan)

@@ -28,8 +28,11 @@ typedef struct BackendOptions {
     int threads;         /* 0: all cores this process may use */
     size_t memory_limit; /* bytes an arena may take; 0: no limit */
     Precision precision;
-    const char *plan_for; /* cuda and sim: the name of a GPU ("h100"), whatever this host has: plans are made for it,
-                             and described, and can't be run; NULL: this host's */
+    const char *plan_for;   /* cuda and sim: the name of a GPU ("h100"), whatever this host has: plans are made for it,
+                               and described, and can't be run; NULL: this host's */
+    const char *plans_file; /* cuda and sim: where plans of library calls are looked up, and what a search finds is
+                               kept; NULL: the usual file (cuda/plans_ahead.h) */
+    bool keep_plans;        /* with plan_for: all plans that are made are kept there */
 } BackendOptions;
 
 /* `device` is "cpu", "reference", "cuda" or "sim"; the latter two may name a device of the host: "cuda:1". "auto" is
@@ -41,6 +44,10 @@ Status backend_check_device(const char *device, Error *error);
 void backend_close(Backend *backend);
 const char *backend_name(const Backend *backend);
 int backend_threads(const Backend *backend);
+Precision backend_precision(const Backend *backend);
+/* How many devices share a batch ("cuda:0,1": two). Graphs that train are then compiled for each one's part of the
+ * samples (graph_mark_samples); others run on the first device alone. */
+int backend_replicas(const Backend *backend);
 /* What it computes with: "oneDNN 2.6.3, avx512, 2 threads". */
 const char *backend_description(const Backend *backend);
 
@@ -61,6 +68,10 @@ Status variables_read(const Variables *variables, int index, void *out, size_t b
 Status variables_write(Variables *variables, int index, const void *in, size_t bytes, Error *error);
 /* Hands one variable's value to that of the same name in `to` (nowhere, if there is none) and leaves zeros. */
 Status variables_move(Variables *to, Variables *from, int index, Error *error);
+/* Makes *mirror (NULL at first) a copy of all variables in host memory, which is good for reading and saving, and for
+ * no plan. After a failure it may be half old and half new. */
+Status variables_mirror(Variables **mirror, const Variables *from, Error *error);
+bool variables_in_host_memory(const Variables *variables);
 /* Copies every parameter (trainable variable) that both have by name: a snapshot. The sets may belong to different
  * backends. */
 Status variables_copy_parameters(Variables *to, const Variables *from, Error *error);
@@ -98,10 +109,13 @@ typedef struct PlanStep {
     double flops, bytes; /* derived from shapes (graph/operation.h) */
     int launches;        /* of kernels and of library calls; 0: no device */
     double roofline;     /* seconds that it takes at least, by the device's data sheet; 0: unknown */
-    const char *limit;   /* what sets that: "compute", "memory" or "launch" */
+    const char *limit;   /* what sets that: "compute", "memory", "launch" or "link"; NULL: unknown */
+    size_t workspace;    /* bytes of memory besides inputs and outputs that it uses while it runs */
     double seconds;      /* mean over the runs since compilation or plan_profile_reset; 0 unless profiled */
 } PlanStep;
 
 int plan_step_count(const Plan *plan);
 PlanStep plan_step(const Plan *plan, int index);
+/* What a run copies between host and device before its steps, or after them; bytes 0: nothing. */
+PlanStep plan_copy(const Plan *plan, bool to_host);
 void plan_profile_reset(Plan *plan);

@@ -25,6 +25,7 @@ typedef struct BackendDriver {
     Status (*open)(const BackendOptions *options, const char *ordinals, void **context, Error *error);
     void (*close)(void *context);
     const char *(*describe)(const void *context); /* lives as long as the context */
+    int (*replicas)(const void *context);         /* NULL: one device */
     BackendMemory memory;                         /* where variables live; all NULL: in the host's */
 
     /* `graph` is checked and rewritten; every state of it is in `variables` with its dtype and shape. `options` need
@@ -43,6 +44,7 @@ typedef struct BackendDriver {
     size_t (*arena_bytes)(const void *plan);
     int (*step_count)(const void *plan);
     PlanStep (*step)(const void *plan, int index);
+    PlanStep (*copy)(const void *plan, bool to_host); /* NULL: nothing is copied */
     void (*profile_reset)(void *plan);
 } BackendDriver;
 

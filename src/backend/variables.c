@@ -323,6 +323,27 @@ Status variables_move(Variables *to, Variables *from, int index, Error *error)
     return STATUS_OK;
 }
 
+bool variables_in_host_memory(const Variables *variables)
+{
+    return variables->memory == NULL;
+}
+
+Status variables_mirror(Variables **mirror, const Variables *from, Error *error)
+{
+    if (!*mirror) RETURN_IF_ERROR(variables_create_in(from->backend, NULL, NULL, mirror, error));
+    for (int i = 0; i < from->count; i++) {
+        const Variable *source = &from->items[i];
+        const ValueInfo like = {.name = source->name,
+                                .dtype = source->tensor.dtype,
+                                .shape = source->tensor.shape,
+                                .trainable = source->trainable};
+        if (variables_find(*mirror, source->name) < 0) RETURN_IF_ERROR(add(*mirror, &like, 0, error));
+        Variable *target = &(*mirror)->items[variables_find(*mirror, source->name)];
+        RETURN_IF_ERROR(copy_bytes(NULL, target->tensor.data, from, source->tensor.data, source->tensor.size, error));
+    }
+    return STATUS_OK;
+}
+
 Status variables_copy_parameters(Variables *to, const Variables *from, Error *error)
 {
     for (int i = 0; i < from->count; i++) {

@@ -14,6 +14,7 @@ typedef struct Bench {
     const Options *options;
     Backend *backend, *reference;
     Output *output;
+    bool device;  /* steps are held against its data sheet's roofline, not against this machine's peaks */
     Team *team;   /* as many threads as the backend has, for the peaks */
     double flops; /* the peak of arithmetic, a second */
 } Bench;
@@ -88,31 +89,30 @@ static Status measure(const Bench *bench, Profile *profile, Error *error)
     RETURN_IF_ERROR(bench_plan_check(&profile->plan, bench->reference, &profile->difference, error));
     profile->count = plan_step_count(profile->plan.plan);
     profile->bytes = working_set(&profile->plan);
-    RETURN_IF_ERROR(peak_bandwidth(bench->team, profile->bytes, &profile->bandwidth, error));
+    if (!bench->device) RETURN_IF_ERROR(peak_bandwidth(bench->team, profile->bytes, &profile->bandwidth, error));
     RETURN_IF_ERROR(time_whole(bench, profile, error));
     return time_steps(bench, profile, error);
 }
 
 /* --- rows --- */
 
-static const char *phase_name(Phase phase)
+const char *bench_phase_name(Phase phase)
 {
     static const char *const names[] = {"forward", "backward", "update"};
     return names[phase];
 }
 
-/* "hidden_layer1" of "hidden_layer1" and of its parameters' "hidden_layer1.weight": characters. */
-static int layer_length(const char *layer)
+int bench_layer_length(const char *layer)
 {
     const char *dot = strrchr(layer, '.');
     bool parameter = dot != NULL && (strcmp(dot, ".weight") == 0 || strcmp(dot, ".bias") == 0);
     return (int)(parameter ? (size_t)(dot - layer) : strlen(layer));
 }
 
-static bool same_layer(const char *a, const char *b)
+bool bench_same_layer(const char *a, const char *b)
 {
-    int length = layer_length(a);
-    return length == layer_length(b) && strncmp(a, b, (size_t)length) == 0;
+    int length = bench_layer_length(a);
+    return length == bench_layer_length(b) && strncmp(a, b, (size_t)length) == 0;
 }
 
 static bool wanted(const Bench *bench, const PlanStep *step)
@@ -120,28 +120,40 @@ static bool wanted(const Bench *bench, const PlanStep *step)
     return !bench->options->backward || step->phase == PHASE_BACKWARD;
 }
 
+/* What steps come to together. */
+typedef struct Sum {
+    double flops, bytes, seconds;
+    double roofline;   /* seconds that they take at least; 0: no data sheet */
+    const char *limit; /* of one step; NULL: unknown */
+} Sum;
+
 typedef struct Rates {
     double flops, bytes; /* a second */
-    double fraction;     /* of the peak that it comes closer to */
-    const char *bound;   /* "compute" or "bandwidth"; "-" where nothing is counted */
+    double fraction;     /* of the peak that it comes closer to, or of the roofline */
+    const char *bound;   /* "compute" or "bandwidth", or the roofline's limit; "-" where nothing is counted */
 } Rates;
 
-static Rates rates_of(const Bench *bench, const Profile *profile, double flops, double bytes, double seconds)
+static Rates rates_of(const Bench *bench, const Profile *profile, const Sum *sum)
 {
     Rates rates = {.bound = "-"};
-    if (seconds <= 0) return rates;
-    rates.flops = flops / seconds;
-    rates.bytes = bytes / seconds;
+    if (sum->seconds <= 0) return rates;
+    rates.flops = sum->flops / sum->seconds;
+    rates.bytes = sum->bytes / sum->seconds;
+    if (bench->device) {
+        rates.fraction = sum->roofline / sum->seconds;
+        if (sum->limit != NULL) rates.bound = sum->limit;
+        return rates;
+    }
     double compute = rates.flops / bench->flops, bandwidth = rates.bytes / profile->bandwidth;
     rates.fraction = compute > bandwidth ? compute : bandwidth;
     if (rates.fraction > 0) rates.bound = compute > bandwidth ? "compute" : "bandwidth";
     return rates;
 }
 
-static void declare_columns(Table *table)
+static void declare_columns(Table *table, bool device)
 {
     static const char *const texts[TEXT_COLUMNS] = {"layer", "phase", "operation", "implementation", "shape", "dtype"};
-    static const char *const numbers[] = {"us", "share %", "GFLOP/s", "GB/s", "% of peak"};
+    const char *const numbers[] = {"us", "share %", "GFLOP/s", "GB/s", device ? "% of roofline" : "% of peak"};
     for (size_t i = 0; i < TEXT_COLUMNS; i++)
         table_column(table, texts[i], TABLE_LEFT);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -159,12 +171,13 @@ static void add_numbers(Table *table, double seconds, double share, const Rates 
     table_cell(table, "%s", rates->bound);
 }
 
-static void add_rates(Event *event, double seconds, const Rates *rates)
+static void add_rates(const Bench *bench, Event *event, const Sum *sum, const Rates *rates)
 {
-    event_real(event, "microseconds", 1e6 * seconds);
+    event_real(event, "microseconds", 1e6 * sum->seconds);
     event_real(event, "gflops", 1e-9 * rates->flops);
     event_real(event, "gbps", 1e-9 * rates->bytes);
-    event_real(event, "peak_fraction", rates->fraction);
+    if (bench->device) event_real(event, "roofline_us", 1e6 * sum->roofline);
+    event_real(event, bench->device ? "roofline_fraction" : "peak_fraction", rates->fraction);
     event_text(event, "bound", rates->bound);
 }
 
@@ -173,9 +186,10 @@ static void report_step(const Bench *bench, const Profile *profile, int index, T
     PlanStep step = plan_step(profile->plan.plan, index);
     char shape[SHAPE_TEXT_SIZE];
     double seconds = profile->seconds[index];
-    Rates rates = rates_of(bench, profile, step.flops, step.bytes, seconds);
+    const Sum sum = {step.flops, step.bytes, seconds, step.roofline, step.limit};
+    Rates rates = rates_of(bench, profile, &sum);
     table_cell(table, "%s", step.layer[0] != 0 ? step.layer : "-");
-    table_cell(table, "%s", phase_name(step.phase));
+    table_cell(table, "%s", bench_phase_name(step.phase));
     table_cell(table, "%s", step.operation);
     table_cell(table, "%s", step.implementation);
     table_cell(table, "%s", shape_text(step.shape, shape));
@@ -186,13 +200,13 @@ static void report_step(const Bench *bench, const Profile *profile, int index, T
     event_text(&event, "what", bench_kind_name(profile->work.kind));
     event_integer(&event, "batch", profile->work.batch);
     event_text(&event, "layer", step.layer);
-    event_text(&event, "phase", phase_name(step.phase));
+    event_text(&event, "phase", bench_phase_name(step.phase));
     event_text(&event, "operation", step.operation);
     event_text(&event, "implementation", step.implementation);
     event_integers(&event, "shape", step.shape.dims, (size_t)step.shape.rank);
     event_text(&event, "dtype", dtype_name(step.dtype));
     event_real(&event, "share", seconds / profile->total);
-    add_rates(&event, seconds, &rates);
+    add_rates(bench, &event, &sum, &rates);
     output_event(bench->output, &event);
 }
 
@@ -203,17 +217,14 @@ static void report_steps(const Bench *bench, const Profile *profile, Table *tabl
         PlanStep first = plan_step(profile->plan.plan, i);
         bool seen = false;
         for (int j = 0; j < i && !seen; j++)
-            seen = same_layer(plan_step(profile->plan.plan, j).layer, first.layer);
+            seen = bench_same_layer(plan_step(profile->plan.plan, j).layer, first.layer);
         for (int j = i; !seen && j < profile->count; j++) {
             PlanStep step = plan_step(profile->plan.plan, j);
-            if (same_layer(step.layer, first.layer) && wanted(bench, &step)) report_step(bench, profile, j, table);
+            if (bench_same_layer(step.layer, first.layer) && wanted(bench, &step))
+                report_step(bench, profile, j, table);
         }
     }
 }
-
-typedef struct Sum {
-    double flops, bytes, seconds;
-} Sum;
 
 static Sum sum_of(const Profile *profile, bool every_phase, Phase phase)
 {
@@ -224,6 +235,7 @@ static Sum sum_of(const Profile *profile, bool every_phase, Phase phase)
         sum.flops += step.flops;
         sum.bytes += step.bytes;
         sum.seconds += profile->seconds[i];
+        sum.roofline += step.roofline;
     }
     return sum;
 }
@@ -231,7 +243,7 @@ static Sum sum_of(const Profile *profile, bool every_phase, Phase phase)
 static void report_total(const Bench *bench, const Profile *profile, const char *phase, Sum sum, Table *table)
 {
     if (sum.seconds <= 0) return;
-    Rates rates = rates_of(bench, profile, sum.flops, sum.bytes, sum.seconds);
+    Rates rates = rates_of(bench, profile, &sum);
     table_cell(table, "total");
     table_cell(table, "%s", phase);
     for (int column = 2; column < TEXT_COLUMNS; column++)
@@ -243,11 +255,11 @@ static void report_total(const Bench *bench, const Profile *profile, const char 
     event_integer(&event, "batch", profile->work.batch);
     event_text(&event, "phase", phase);
     event_real(&event, "share", sum.seconds / profile->total);
-    add_rates(&event, sum.seconds, &rates);
+    add_rates(bench, &event, &sum, &rates);
     event_real(&event, "whole_ms", 1e3 * profile->whole.median);
     event_integer(&event, "arena_bytes", (int64_t)plan_arena_bytes(profile->plan.plan));
     event_integer(&event, "working_set_bytes", (int64_t)profile->bytes);
-    event_real(&event, "peak_gbps", 1e-9 * profile->bandwidth);
+    if (!bench->device) event_real(&event, "peak_gbps", 1e-9 * profile->bandwidth);
     event_real(&event, "difference", profile->difference);
     output_event(bench->output, &event);
 }
@@ -256,7 +268,7 @@ static void report_totals(const Bench *bench, const Profile *profile, Table *tab
 {
     for (Phase phase = PHASE_FORWARD; phase <= PHASE_UPDATE; phase++)
         if (!bench->options->backward || phase == PHASE_BACKWARD)
-            report_total(bench, profile, phase_name(phase), sum_of(profile, false, phase), table);
+            report_total(bench, profile, bench_phase_name(phase), sum_of(profile, false, phase), table);
     if (!bench->options->backward) report_total(bench, profile, "all", sum_of(profile, true, 0), table);
 }
 
@@ -264,13 +276,13 @@ static void report(const Bench *bench, const Profile *profile)
 {
     Text text = {0};
     Table table = {0};
-    text_append(&text,
-                "\n%s of %s, batch %ld: %.4f ms as a whole; arena %.2f MB; peak of its %.2f MB %.1f GB/s; "
-                "differs from the reference by %.1e\n",
+    text_append(&text, "\n%s of %s, batch %ld: %.4f ms as a whole; arena %.2f MB; differs from the reference by %.1e",
                 bench_kind_name(profile->work.kind), profile->work.soma->name, (long)profile->work.batch,
-                1e3 * profile->whole.median, 1e-6 * (double)plan_arena_bytes(profile->plan.plan),
-                1e-6 * (double)profile->bytes, 1e-9 * profile->bandwidth, profile->difference);
-    declare_columns(&table);
+                1e3 * profile->whole.median, 1e-6 * (double)plan_arena_bytes(profile->plan.plan), profile->difference);
+    if (!bench->device)
+        text_append(&text, "; peak of its %.2f MB %.1f GB/s", 1e-6 * (double)profile->bytes, 1e-9 * profile->bandwidth);
+    text_append(&text, "\n");
+    declare_columns(&table, bench->device);
     report_steps(bench, profile, &table);
     report_totals(bench, profile, &table);
     table_format(&table, &text);
@@ -301,12 +313,13 @@ Status bench_layers(const Options *options, Backend *backend, Backend *reference
     Bench bench = {.options = options, .backend = backend, .reference = reference, .output = output};
     Status status;
     GOTO_IF_ERROR(team_create(backend_threads(backend), &bench.team, error), done);
-    GOTO_IF_ERROR(measure_machine(&bench, error), done);
+    bench.device = strcmp(backend_name(backend), "cuda") == 0 || strcmp(backend_name(backend), "sim") == 0;
+    if (!bench.device) GOTO_IF_ERROR(measure_machine(&bench, error), done);
     for (size_t i = 0; i < options->batches.count; i++)
         for (BenchKind kind = 0; kind < BENCH_KINDS; kind++) {
             if (!bench_kind_wanted(options, kind)) continue;
-            Profile profile = {
-                .work = {session_soma(options), kind, options->batches.items[i], (uint64_t)options->seed}};
+            Profile profile = {.work = {session_soma(options), kind, options->batches.items[i], (uint64_t)options->seed,
+                                        precision_from_name(options->dtype)}};
             status = measure(&bench, &profile, error);
             if (status == STATUS_OK) report(&bench, &profile);
             bench_plan_close(&profile.plan);

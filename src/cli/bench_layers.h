@@ -5,6 +5,12 @@
 #include "cli/options.h"
 #include "observe/output.h"
 
-/* Measures the machine's peak, then checks and profiles every kind of work at every batch size. Events "peak", "layer"
- * and "total"; tables for people. */
+/* Checks and profiles every kind of work at every batch size, against this machine's peak, which is measured first, or
+ * against the roofline of a GPU's data sheet. Events "peak" (of a CPU), "layer" and "total"; tables for people. */
 Status bench_layers(const Options *options, Backend *backend, Backend *reference, Output *output, Error *error);
+
+/* "forward", "backward", "update". */
+const char *bench_phase_name(Phase phase);
+/* "hidden_layer1" of "hidden_layer1" and of its parameters' "hidden_layer1.weight": characters. */
+int bench_layer_length(const char *layer);
+bool bench_same_layer(const char *a, const char *b);

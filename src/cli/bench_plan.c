@@ -57,7 +57,7 @@ static void fill_inputs(BenchPlan *plan)
 {
     Rng rng = rng_make(plan->work.seed, RNG_STREAM_BENCH);
     Tensor image = plan_input(plan->plan, "image"), labels = plan_input(plan->plan, "labels");
-    for (int64_t i = 0; i < shape_count(image.shape); i++)
+    for (int64_t i = 0; image.data != NULL && i < shape_count(image.shape); i++)
         ((float *)image.data)[i] = (float)rng_uniform(&rng);
     for (int64_t i = 0; labels.data != NULL && i < shape_count(labels.shape); i++)
         ((int32_t *)labels.data)[i] = (int32_t)rng_below(&rng, (uint64_t)plan->work.soma->classes);
@@ -123,7 +123,10 @@ static double relative_difference(const float *a, const float *b, int64_t count)
 static Status compare(const BenchPlan *plan, const char *name, Tensor ours, Tensor expected, double *worst,
                       Error *error)
 {
+    static const double rounded[PRECISION_COUNT] = {
+        [PRECISION_TF32] = 0.15, [PRECISION_F16] = 0.15, [PRECISION_BF16] = 0.4};
     double limit = plan->work.kind == BENCH_INFERENCE_FOLDED ? 1e-5 : 1e-4;
+    if (plan->work.precision != PRECISION_F32) limit = rounded[plan->work.precision];
     double difference = relative_difference(ours.data, expected.data, shape_count(expected.shape));
     if (!(difference <= limit))
         return error_set(error, STATUS_INTERNAL,

@@ -60,7 +60,8 @@ Status bench_step(const Options *options, Backend *backend, Backend *reference, 
     for (size_t i = 0; i < options->batches.count; i++)
         for (BenchKind kind = 0; kind < BENCH_KINDS; kind++) {
             if (!bench_kind_wanted(options, kind)) continue;
-            BenchWork work = {session_soma(options), kind, options->batches.items[i], (uint64_t)options->seed};
+            BenchWork work = {session_soma(options), kind, options->batches.items[i], (uint64_t)options->seed,
+                              precision_from_name(options->dtype)};
             BenchTime time;
             double difference;
             GOTO_IF_ERROR(measure(options, backend, reference, &work, &time, &difference, error), done);

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "cli/bench_derived.h"
 #include "cli/bench_layers.h"
 #include "cli/bench_serve.h"
 #include "cli/bench_step.h"
@@ -18,6 +19,8 @@ static bool is(const Options *options, const char *kind)
 static Status bench_plans(const Options *options, Output *output, Backend **backend, Backend *reference, Error *error)
 {
     RETURN_IF_ERROR(session_backend(options, options->threads, output, backend, error));
+    if (strcmp(backend_name(*backend), "sim") == 0)
+        output_line(output, "times below are those of the simulator on this host's CPU, and say nothing about a GPU");
     if (is(options, "layers")) return bench_layers(options, *backend, reference, output, error);
     return bench_step(options, *backend, reference, output, error);
 }
@@ -35,9 +38,18 @@ static int run(const Options *options, Output *output)
         return EXIT_USAGE;
     }
 
+    if (options->plan != NULL && !is(options, "layers")) {
+        output_error(output, "--plan derives figures of layers, expected neuron bench layers --plan %s", options->plan);
+        return EXIT_USAGE;
+    }
+
     Backend *backend = NULL, *reference = NULL;
     Error error = {0};
     Status status;
+    if (options->plan != NULL) {
+        GOTO_IF_ERROR(bench_derived(options, output, &error), done);
+        goto done;
+    }
     if (!wire) GOTO_IF_ERROR(backend_open("reference", NULL, &reference, &error), done);
     if (wire)
         GOTO_IF_ERROR(bench_wire(options, output, &error), done);

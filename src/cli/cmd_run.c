@@ -49,6 +49,16 @@ static void serve_on(Serving *serving, Output *output)
     signals_wait(UINT64_MAX);
 }
 
+/* A device that is lost while learning is lost for answering too: the neuron says so before it ends. */
+static Status learn(Session *session, Serving *serving, Error *error)
+{
+    const Status status = session_learn(session, error);
+    if (status != STATUS_DATA_LOSS) return status;
+    serving_lose(serving, error);
+    serving_stop(serving);
+    return status;
+}
+
 static int run(const Options *options, Output *output)
 {
     Serving serving = {0};
@@ -67,10 +77,11 @@ static int run(const Options *options, Output *output)
                                options->remote_gradient_scale > 0, output, &error),
                   done);
     learner_serve(session.learner, serving.server);
-    GOTO_IF_ERROR(session_learn(&session, &error), done);
+    GOTO_IF_ERROR(learn(&session, &serving, &error), done);
     report_own_peers(&session, serving.report, output);
     serve_on(&serving, output);
     serving_stop(&serving);
+    GOTO_IF_ERROR(serving_check(&serving, &error), done);
     Event event = event_make("served");
     serving_report(&serving, output, &event);
     output_event(output, &event);

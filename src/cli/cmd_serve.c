@@ -96,10 +96,11 @@ static Status serve(ServedSoma *soma, Error *error)
     if (!soma->options->learn) {
         signals_wait(UINT64_MAX);
         serving_stop(&soma->serving);
-        return STATUS_OK;
+        return serving_check(&soma->serving, error);
     }
     while (!signals_wait(poll_interval))
         RETURN_IF_ERROR(learn(soma, &count, error));
+    RETURN_IF_ERROR(serving_check(&soma->serving, error));
     return drain_and_learn(soma, error);
 }
 

@@ -41,5 +41,6 @@ extern const Command command_serve;
 extern const Command command_call;
 extern const Command command_peers;
 extern const Command command_bench;
+extern const Command command_plan;
 extern const Command command_help;
 extern const Command command_key;

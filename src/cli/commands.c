@@ -5,7 +5,7 @@
 
 const Command *const commands[] = {
     &command_run,   &command_train, &command_eval, &command_serve, &command_call,
-    &command_peers, &command_bench, &command_key,  &command_help,
+    &command_peers, &command_bench, &command_plan, &command_key,   &command_help,
 };
 
 const size_t command_count = sizeof commands / sizeof *commands;

@@ -19,16 +19,29 @@ enum {
     KEY = COMMAND_KEY,
     HELP = COMMAND_HELP,
     PEERS = COMMAND_PEERS,
+    PLAN = COMMAND_PLAN,
     TRAINS = RUN | TRAIN,
     COMPUTES = TRAINS | EVAL | SERVE | BENCH,
     TALKS = RUN | EVAL | SERVE | CALL | BENCH,
     SERVES = RUN | SERVE | BENCH,
-    EVERY = COMPUTES | CALL | KEY | PEERS,
+    EVERY = COMPUTES | CALL | KEY | PEERS | PLAN,
 };
 
 static Status check_device(const char *text, Error *error)
 {
     return backend_check_device(text, error);
+}
+
+static Status check_dtypes(const char *text, Error *error)
+{
+    for (const char *at = text;; at += strcspn(at, ",") + 1) {
+        char name[8];
+        const size_t length = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), at);
+        if (precision_from_name(name) == PRECISION_COUNT)
+            return error_set(error, STATUS_INVALID_ARGUMENT, "'%s', expected f32, tf32, bf16 or f16", name);
+        if (at[length] == '\0') return STATUS_OK;
+    }
 }
 
 static Status check_listen(const char *text, Error *error)
@@ -52,8 +65,8 @@ static Status check_peers(const char *text, Error *error)
 /* In the order of the help pages. */
 const OptionRow option_table[] = {
     /* --- the soma and what it computes on --- */
-    {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = (COMPUTES | KEY) & ~(unsigned)(SERVE | BENCH), FIELD(soma),
-     .initial = "mnist", .choices = "mnist", .help = "The model."},
+    {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = (COMPUTES | KEY | PLAN) & ~(unsigned)(SERVE | BENCH),
+     FIELD(soma), .initial = "mnist", .choices = "mnist", .help = "The model."},
     {"soma", OPTION_CHOICE, OPTION_KEEP_SOMA, .commands = SERVE | BENCH, FIELD(soma), .initial = "mnist",
      .choices = "mnist|echo",
      .help = "The model; echo answers with twice the input, padded or cut to 512 features, and learns nothing."},
@@ -75,6 +88,11 @@ const OptionRow option_table[] = {
      .choices = "f32|tf32|bf16|f16",
      .help =
          "The type that activations are kept and products computed in; parameters stay f32. All but f32 need a GPU."},
+    {"for", OPTION_STRING, OPTION_FORGET, .commands = PLAN, FIELD(gpu), .placeholder = "GPU",
+     .help = "The GPU to plan for: a100, h100, l4 or b200."},
+    {"dtype", OPTION_STRING, OPTION_FORGET, .commands = PLAN, FIELD(dtypes), .initial = "f32,bf16",
+     .placeholder = "TYPE,...", .check = check_dtypes,
+     .help = "The types of --dtype to plan for: f32, tf32, bf16, f16."},
     {"seed", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(seed), .initial = "0",
      .most = 9007199254740991.0, .help = "Of all randomness: the same seed, the same run."},
     {"threads", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = COMPUTES, FIELD(threads), .initial = "0", .most = 1024,
@@ -91,6 +109,8 @@ const OptionRow option_table[] = {
      .most = 65536, .help = "Samples a step."},
     {"batch", OPTION_INTEGERS, OPTION_FORGET, .commands = BENCH, FIELD(batches), .initial = "1,64", .least = 1,
      .most = 65536, .help = "Batch sizes to measure."},
+    {"batch", OPTION_INTEGERS, OPTION_FORGET, .commands = PLAN, FIELD(batches), .initial = "1,2,4,8,16,32,64",
+     .least = 1, .most = 65536, .help = "Batch sizes to plan for."},
     {"lr", OPTION_REAL, OPTION_KEEP_RUN, .commands = TRAINS | SERVE, FIELD(lr), .initial = "0.02",
      .help = "Learning rate."},
     {"momentum", OPTION_REAL, OPTION_KEEP_RUN, .commands = TRAINS | SERVE, FIELD(momentum), .initial = "0.9", .most = 1,
@@ -131,6 +151,8 @@ const OptionRow option_table[] = {
      .help = "The run folder to save to (default: nothing is saved)."},
     {"out", OPTION_STRING, OPTION_FORGET, .commands = CALL, FIELD(out), .placeholder = "FILE",
      .help = "Save the answer as safetensors."},
+    {"out", OPTION_STRING, OPTION_FORGET, .commands = PLAN, FIELD(out), .placeholder = "FILE",
+     .help = "The file that the plans are added to (default: the one that neurons on this host read)."},
     {"resume", OPTION_FLAG, OPTION_FORGET, .commands = TRAINS, FIELD(resume), .help = "Continue the run in --out."},
     {"log-every", OPTION_INTEGER, OPTION_KEEP_RUN, .commands = TRAINS, FIELD(log_every), .initial = "100", .least = 1,
      .help = "Steps between two step events."},
@@ -202,6 +224,8 @@ const OptionRow option_table[] = {
      .help = "The input, a text, in place of --input."},
     {"gradient", OPTION_STRING, OPTION_FORGET, .commands = CALL, FIELD(gradient), .placeholder = "FILE",
      .help = "Call Backward with this gradient, a .safetensors file with one tensor."},
+    {"plan", OPTION_STRING, OPTION_FORGET, .commands = BENCH, FIELD(plan), .placeholder = "GPU",
+     .help = "Of layers with --device cuda or sim: measure nothing, and derive the figures of a100, h100, l4 or b200."},
     {"repeat", OPTION_INTEGER, OPTION_FORGET, .commands = BENCH, FIELD(repeat), .initial = "0", .most = 1e9,
      .help = "Times to measure; 0: as often as a steady median takes."},
     {"backward", OPTION_FLAG, OPTION_FORGET, .commands = BENCH, FIELD(backward),
@@ -252,7 +276,8 @@ const char *option_nearest(const char *name, unsigned commands)
     return text_nearest(name, names, count);
 }
 
-const char *const option_command_names[] = {"run", "train", "eval", "serve", "call", "bench", "key", "help", "peers"};
+const char *const option_command_names[] = {"run",   "train", "eval", "serve", "call",
+                                            "bench", "key",   "help", "peers", "plan"};
 
 void option_commands_text(unsigned commands, char *out, size_t size)
 {

@@ -25,6 +25,7 @@ typedef enum CommandSet {
     COMMAND_KEY = 1 << 6,
     COMMAND_HELP = 1 << 7,
     COMMAND_PEERS = 1 << 8,
+    COMMAND_PLAN = 1 << 9,
 } CommandSet;
 
 /* The weaker first. */
@@ -59,14 +60,17 @@ typedef struct Options {
     bool strict;
     const char *device; /* auto, cpu, reference, cuda[:N], sim[:N] */
     const char *dtype;
+    const char *dtypes; /* of plan: f32,bf16 */
+    const char *gpu;    /* of plan: the GPU to plan for */
+    const char *plan;   /* of bench: the GPU to derive figures for; NULL: measure */
     int64_t seed;
     int64_t threads;       /* 0: all cores */
     int64_t serve_threads; /* 0: all cores */
 
     int64_t steps; /* 0: `epochs` decides */
     int64_t epochs;
-    int64_t batch;          /* all commands but bench */
-    OptionIntegers batches; /* --batch of bench: one or more */
+    int64_t batch;          /* all commands but bench and plan */
+    OptionIntegers batches; /* --batch of bench and plan: one or more */
     double lr, momentum, weight_decay;
     const char *schedule; /* constant, step, linear, cosine */
     int64_t step_size;    /* epochs */
@@ -80,7 +84,7 @@ typedef struct Options {
     bool distill_detach, distill_unlabelled, distill_targets;
     const char *gradients;
 
-    const char *out; /* a run folder; of call: a file */
+    const char *out; /* a run folder; of call and plan: a file */
     bool resume;
     int64_t log_every, save_every, eval_every; /* steps; save and eval 0: every epoch */
 

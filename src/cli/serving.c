@@ -6,6 +6,7 @@
 
 #include "cli/key_file.h"
 #include "cli/session.h"
+#include "cli/signals.h"
 
 enum { EVENT_KEY_SIZE = 64, FAILURES_SIZE = 512 };
 
@@ -37,6 +38,11 @@ static void report_ready(const Serving *serving, Output *output)
     output_event(output, &event);
 }
 
+static void on_lost(void *context, const Error *error)
+{
+    serving_lose(context, error);
+}
+
 static Status open_soma(Serving *serving, const Options *o, const Variables *weights, AxonHandler *handler,
                         Error *error)
 {
@@ -57,7 +63,9 @@ static Status open_soma(Serving *serving, const Options *o, const Variables *wei
                                               .clip = (float)o->gradient_clip},
                                 .batch_rows = o->batch_rows,
                                 .batch_wait_ns = o->batch_wait,
-                                .max_answer_bytes = (size_t)o->max_message};
+                                .max_answer_bytes = (size_t)o->max_message,
+                                .lost = on_lost,
+                                .lost_context = serving};
     RETURN_IF_ERROR(server_create(&server, weights, &serving->server, error));
     *handler = server_handler(serving->server);
     return STATUS_OK;
@@ -111,6 +119,24 @@ bool serving_drain(Serving *serving, uint64_t timeout_ns)
 void serving_stop(Serving *serving)
 {
     if (serving->axon != NULL) axon_stop(serving->axon, serving->drain);
+}
+
+void serving_lose(Serving *serving, const Error *error)
+{
+    static const char *const node[] = {"", "Bittensor"};
+    if (atomic_exchange(&serving->losing, true)) return;
+    serving->loss = *error;
+    atomic_store(&serving->lost, true);
+    for (size_t i = 0; serving->axon != NULL && i < sizeof node / sizeof *node; i++)
+        axon_health_set(serving->axon, node[i], false);
+    if (serving->axon != NULL) axon_health_set(serving->axon, serving->synapse_key, false);
+    signals_stop();
+}
+
+Status serving_check(Serving *serving, Error *error)
+{
+    if (!atomic_load(&serving->lost)) return STATUS_OK;
+    return error_set(error, serving->loss.status, "the device is lost: %s", serving->loss.message);
 }
 
 void serving_close(Serving *serving)

@@ -4,6 +4,8 @@
  * what the weights belong to is freed, and the dendrite. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "cli/options.h"
 #include "neuron/echo.h"
 #include "neuron/report.h"
@@ -22,6 +24,8 @@ typedef struct Serving {
     Axon *axon;
     uint64_t drain; /* ns */
     bool learns;
+    atomic_bool losing, lost; /* the device; `losing`: somebody has seen it first */
+    Error loss;               /* why; written before `lost` is set */
 } Serving;
 
 /* --soma echo, which has no weights. */
@@ -48,5 +52,11 @@ void serving_stop(Serving *serving);
 /* What the axon has done: lines for people, and for the event calls, forwards, backwards, failures (in all, and by
  * status), batches (by what closed them), and what became of the peers' gradients. */
 void serving_report(const Serving *serving, Output *output, Event *event);
+
+/* The device is lost: health says NOT_SERVING, and the program is asked to stop, so that whoever watches it can start
+ * it again. May be called from any thread; the first call counts. */
+void serving_lose(Serving *serving, const Error *error);
+/* OK, or why the device was lost. */
+Status serving_check(Serving *serving, Error *error);
 
 void serving_close(Serving *serving);

@@ -19,15 +19,20 @@ static sigset_t stops(void)
     return set;
 }
 
+void signals_stop(void)
+{
+    atomic_store(&stop_requested, true);
+    ssize_t written = write(wake_pipe[1], "!", 1);
+    (void)written; /* a pipe that is full wakes as well */
+}
+
 static void *watch(void *unused)
 {
     sigset_t set = stops();
     int number = 0;
     (void)unused;
     sigwait(&set, &number);
-    atomic_store(&stop_requested, true);
-    ssize_t written = write(wake_pipe[1], "!", 1);
-    (void)written; /* the pipe is empty: this can't fail */
+    signals_stop();
     sigwait(&set, &number);
     signal(number, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);

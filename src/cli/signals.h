@@ -21,5 +21,8 @@ static inline bool signals_stop_requested(void)
     return atomic_load_explicit(signals_stop_flag(), memory_order_acquire);
 }
 
+/* Asks the program to stop, as the first signal does. */
+void signals_stop(void);
+
 /* Waits for the first signal, at most `timeout_ns` (UINT64_MAX: for ever). True when it has come. */
 bool signals_wait(uint64_t timeout_ns);

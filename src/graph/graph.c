@@ -10,6 +10,7 @@
 typedef struct NamedOutput {
     const char *name;
     Value value;
+    int sample_axis;
 } NamedOutput;
 
 struct Graph {
@@ -125,7 +126,8 @@ Value graph_input(Graph *graph, const char *name, DType dtype, Shape shape)
     if (graph->error.status != STATUS_OK || !shape_is_valid(graph, name, dtype, shape)) return VALUE_NONE;
     if (value_exists(find_declared(graph, name)))
         return graph_fail(graph, STATUS_ALREADY_EXISTS, "input '%s' is declared twice", name);
-    ValueInfo info = {.kind = VALUE_INPUT, .dtype = dtype, .shape = shape, .node = -1, .assigned = VALUE_NONE};
+    ValueInfo info = {
+        .kind = VALUE_INPUT, .dtype = dtype, .shape = shape, .node = -1, .sample_axis = -1, .assigned = VALUE_NONE};
     return append_value(graph, info, name);
 }
 
@@ -167,7 +169,17 @@ Value graph_parameter(Graph *graph, const char *name, Shape shape, double bound)
                                      .assigned = VALUE_NONE});
 }
 
+void graph_mark_samples(Graph *graph, Value input, int axis)
+{
+    if (graph->error.status == STATUS_OK && value_exists(input)) graph->values[input.id].sample_axis = axis;
+}
+
 void graph_output(Graph *graph, const char *name, Value value)
+{
+    graph_output_samples(graph, name, value, -1);
+}
+
+void graph_output_samples(Graph *graph, const char *name, Value value, int axis)
 {
     if (graph->error.status != STATUS_OK || !value_exists(value)) return;
     const char *copy = arena_string(&graph->arena, name);
@@ -176,7 +188,7 @@ void graph_output(Graph *graph, const char *name, Value value)
         out_of_memory(graph);
         return;
     }
-    graph->outputs[graph->output_count++] = (NamedOutput){copy, value};
+    graph->outputs[graph->output_count++] = (NamedOutput){copy, value, axis};
 }
 
 void graph_assign(Graph *graph, Value state, Value value)
@@ -318,6 +330,11 @@ const char *graph_output_name(const Graph *graph, int index)
 Value graph_output_at(const Graph *graph, int index)
 {
     return graph->outputs[index].value;
+}
+
+int graph_output_sample_axis(const Graph *graph, int index)
+{
+    return graph->outputs[index].sample_axis;
 }
 
 Value graph_find(const Graph *graph, const char *name)

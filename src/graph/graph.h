@@ -36,8 +36,9 @@ typedef struct ValueInfo {
     DType dtype;
     Shape shape;
     const char *name;
-    int32_t node;   /* what makes it (VALUE_COMPUTED), else -1 */
-    int32_t output; /* which of the node's outputs it is */
+    int32_t node;        /* what makes it (VALUE_COMPUTED), else -1 */
+    int32_t output;      /* which of the node's outputs it is */
+    int32_t sample_axis; /* inputs: see graph_mark_samples; -1: none */
     /* states only */
     bool trainable; /* a parameter: graph_gradient's usual target, and what a model file holds */
     Initializer initializer;
@@ -121,6 +122,11 @@ Value graph_state(Graph *graph, const char *name, DType dtype, Shape shape, Init
 Value graph_parameter(Graph *graph, const char *name, Shape shape,
                       double bound); /* trainable, real, uniform in +-bound */
 void graph_output(Graph *graph, const char *name, Value value);
+/* Several devices may share a batch: each computes the graph for its part of the samples, gradients that update
+ * parameters are the mean over all, and so are outputs. An input whose dimension `axis` counts samples is then as many
+ * times as long there, and so is an output that says so; all others are the same for every device. */
+void graph_mark_samples(Graph *graph, Value input, int axis);
+void graph_output_samples(Graph *graph, const char *name, Value value, int axis);
 /* After each run the state holds `value` (same dtype and shape). Nodes that read the state read what it held before the
  * run. */
 void graph_assign(Graph *graph, Value state, Value value);
@@ -151,6 +157,7 @@ const Node *graph_node(const Graph *graph, int index); /* in an order in which e
 int graph_output_count(const Graph *graph);
 const char *graph_output_name(const Graph *graph, int index);
 Value graph_output_at(const Graph *graph, int index);
+int graph_output_sample_axis(const Graph *graph, int index); /* -1: none */
 Value graph_find(const Graph *graph,
                  const char *name); /* an output, else an input or a state; VALUE_NONE when absent */
 

@@ -9,6 +9,7 @@ static const Operation operations[OPERATION_COUNT] = {
     [OP_AFFINE] = {"affine", 1, 1, 1, false, infer_real_like_input, gradient_affine, flops_elementwise},
     [OP_ADD] = {"add", 2, 2, 1, false, infer_add, gradient_add, flops_elementwise},
     [OP_ADD_SCALED] = {"add_scaled", 3, 3, 1, false, infer_add_scaled, gradient_add_scaled, flops_elementwise},
+    [OP_SCALE_BY] = {"scale_by", 2, 2, 1, false, infer_scale_by, gradient_scale_by, flops_elementwise},
     [OP_RELU] = {"relu", 1, 1, 1, false, infer_real_like_input, gradient_relu, flops_elementwise},
     [OP_RELU_GRAD] = {"relu_grad", 2, 2, 1, false, infer_relu_grad, NULL, flops_elementwise},
     [OP_DROPOUT] = {"dropout", 2, 2, 1, false, infer_dropout, gradient_dropout, flops_elementwise},
@@ -54,7 +55,8 @@ static const Operation operations[OPERATION_COUNT] = {
                                     flops_elementwise},
     [OP_GLOBAL_NORM] = {"global_norm", 1, -1, 1, false, infer_global_norm, NULL, flops_global_norm},
     [OP_CLIP_FACTOR] = {"clip_factor", 1, 1, 1, false, infer_clip_factor, NULL, NULL},
-    [OP_SGD] = {"sgd", 4, 4, 2, false, infer_sgd, NULL, flops_sgd},
+    [OP_LOSS_SCALE] = {"loss_scale", 3, 3, 3, false, infer_loss_scale, NULL, NULL},
+    [OP_SGD] = {"sgd", 4, 5, 2, false, infer_sgd, NULL, flops_sgd},
 };
 
 const Operation *operation_of(OperationKind kind)

@@ -24,6 +24,11 @@ bool infer_add_scaled(Graph *graph, const Node *node, OutputRule *outputs)
     return rule_scalar(graph, node, 2) && infer_add(graph, node, outputs);
 }
 
+bool infer_scale_by(Graph *graph, const Node *node, OutputRule *outputs)
+{
+    return rule_alike(graph, node, 2) && rule_scalar(graph, node, 1) && infer_like_input(graph, node, outputs);
+}
+
 bool infer_relu_grad(Graph *graph, const Node *node, OutputRule *outputs)
 {
     return infer_add(graph, node, outputs);
@@ -75,6 +80,12 @@ void gradient_add_scaled(Graph *graph, const Node *node, const Value *dy, const 
 {
     (void)graph, (void)node;
     if (needed[0]) dx[0] = dy[0];
+}
+
+/* d/dx; the factor is a constant of the step. */
+void gradient_scale_by(Graph *graph, const Node *node, const Value *dy, const bool *needed, Value *dx)
+{
+    if (needed[0]) dx[0] = scale_by(graph, dy[0], node->inputs[1]);
 }
 
 void gradient_relu(Graph *graph, const Node *node, const Value *dy, const bool *needed, Value *dx)

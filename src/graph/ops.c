@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { NAME_SIZE = 160 };
+enum { NAME_SIZE = 160, MOST_GRADIENTS = 1024 };
 
 static Value parameter_of(Graph *g, const char *layer, const char *kind, Shape shape, double fan_in)
 {
@@ -81,6 +81,11 @@ Value add(Graph *g, Value a, Value b)
 Value add_scaled(Graph *g, Value a, Value b, Value scale)
 {
     return graph_apply(g, OP_ADD_SCALED, (Value[]){a, b, scale}, 3, (Attributes){0});
+}
+
+Value scale_by(Graph *g, Value x, Value scale)
+{
+    return two(g, OP_SCALE_BY, x, scale);
 }
 
 Value relu(Graph *g, Value x)
@@ -202,7 +207,7 @@ Value clip_factor(Graph *g, Value norm, double max_norm, double scale)
     return graph_apply(g, OP_CLIP_FACTOR, &norm, 1, (Attributes){.clip = {max_norm, scale}});
 }
 
-void sgd(Graph *g, Value w, Value gradient, Value lr, SgdOptions o)
+static void sgd_scaled(Graph *g, Value w, Value gradient, Value lr, Value gradient_scale, SgdOptions o)
 {
     if (!value_exists(w) || !value_exists(gradient)) return;
     const ValueInfo *info = graph_value(g, w);
@@ -212,16 +217,59 @@ void sgd(Graph *g, Value w, Value gradient, Value lr, SgdOptions o)
     graph_set_phase(g, PHASE_UPDATE);
     graph_set_layer(g, graph_value(g, w)->name);
     Attributes attributes = {.sgd = {o.momentum, o.weight_decay, o.nesterov}};
-    Value updated = graph_apply(g, OP_SGD, (Value[]){w, momentum, gradient, lr}, 4, attributes);
+    Value updated = graph_apply(g, OP_SGD, (Value[]){w, momentum, gradient, lr, gradient_scale}, 5, attributes);
     graph_assign(g, w, updated);
     graph_assign(g, momentum, graph_sibling(g, updated, 1));
     graph_set_layer(g, "");
 }
 
-void sgd_group(Graph *g, const Value *parameters, const Value *gradients, int count, const char *lr, SgdOptions options)
+void sgd(Graph *g, Value w, Value gradient, Value lr, SgdOptions options)
+{
+    sgd_scaled(g, w, gradient, lr, VALUE_NONE, options);
+}
+
+void sgd_group_scaled(Graph *g, const Value *parameters, const Value *gradients, int count, const char *lr,
+                      Value gradient_scale, SgdOptions options)
 {
     graph_set_phase(g, PHASE_UPDATE);
     Value rate = graph_input(g, lr, graph_real(g), shape_scalar());
     for (int i = 0; i < count; i++)
-        sgd(g, parameters[i], gradients[i], rate, options);
+        sgd_scaled(g, parameters[i], gradients[i], rate, gradient_scale, options);
+}
+
+void sgd_group(Graph *g, const Value *parameters, const Value *gradients, int count, const char *lr, SgdOptions options)
+{
+    sgd_group_scaled(g, parameters, gradients, count, lr, VALUE_NONE, options);
+}
+
+Value loss_scale(Graph *g)
+{
+    return graph_state(g, "loss_scale", graph_real(g), shape_scalar(), INITIALIZE_ZERO, 0);
+}
+
+Value loss_unscale(Graph *g, const Value *gradients, int count)
+{
+    Value present[MOST_GRADIENTS];
+    int used = 0;
+    if (count > MOST_GRADIENTS)
+        return graph_fail(g, STATUS_OUT_OF_RANGE, "%d gradients of a scaled loss, at most %d are possible", count,
+                          MOST_GRADIENTS);
+    for (int i = 0; i < count; i++)
+        if (value_exists(gradients[i])) present[used++] = gradients[i];
+    graph_set_phase(g, PHASE_UPDATE);
+    Value scale = loss_scale(g);
+    Value good = graph_state(g, "loss_scale.good_steps", DTYPE_I32, shape_scalar(), INITIALIZE_ZERO, 0);
+    Value norm = global_norm(g, present, used);
+    Value unscale = graph_apply(g, OP_LOSS_SCALE, (Value[]){norm, scale, good}, 3, (Attributes){0});
+    graph_assign(g, scale, graph_sibling(g, unscale, 1));
+    graph_assign(g, good, graph_sibling(g, unscale, 2));
+    return unscale;
+}
+
+Value loss_unscale_for(Graph *g, Value unscale, Value gradient)
+{
+    if (!value_exists(unscale)) return VALUE_NONE;
+    const Value *inputs = graph_node(g, graph_value(g, unscale)->node)->inputs; /* norm, scale, good steps */
+    const Value both[] = {inputs[0], gradient}, scale = inputs[1], good = inputs[2];
+    return graph_apply(g, OP_LOSS_SCALE, (Value[]){global_norm(g, both, 2), scale, good}, 3, (Attributes){0});
 }

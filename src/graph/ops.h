@@ -30,6 +30,7 @@ Value affine(Graph *g, Value x, double scale, double shift);
 Value normalize(Graph *g, Value x, double mean, double deviation); /* (x - mean) / deviation */
 Value add(Graph *g, Value a, Value b);
 Value add_scaled(Graph *g, Value a, Value b, Value scale);
+Value scale_by(Graph *g, Value x, Value scale);
 Value relu(Graph *g, Value x);
 Value dropout(Graph *g, Value x,
               double probability); /* reads the input "random" (i64 [2]: seed, step), declared on first use */
@@ -57,3 +58,17 @@ void sgd(Graph *g, Value w, Value gradient, Value lr, SgdOptions options);
  * as they are. */
 void sgd_group(Graph *g, const Value *parameters, const Value *gradients, int count, const char *lr,
                SgdOptions options);
+/* The same with gradients that are to be multiplied by the scalar `gradient_scale`; where that is 0, nothing changes.
+ */
+void sgd_group_scaled(Graph *g, const Value *parameters, const Value *gradients, int count, const char *lr,
+                      Value gradient_scale, SgdOptions options);
+
+/* Dynamic loss scaling, for gradients in a type of few exponents (F16). The state "loss_scale" is what the loss is to
+ * be multiplied by (the seed of graph_gradient); whoever declares it gives it LOSS_SCALE_FIRST, since an initial value
+ * of 0 is all that a graph can. */
+Value loss_scale(Graph *g);
+/* Judges the scaled gradients (VALUE_NONE: none), assigns loss_scale and "loss_scale.good_steps", and returns what the
+ * gradients are to be multiplied by: 1 / loss_scale, or 0 where one of them isn't finite. */
+Value loss_unscale(Graph *g, const Value *gradients, int count);
+/* What one more gradient of that loss is to be multiplied by: `unscale`, or 0 where it isn't finite itself. */
+Value loss_unscale_for(Graph *g, Value unscale, Value gradient);

@@ -62,9 +62,10 @@ static void copy_declarations(Pass *pass)
 {
     for (int i = 0; i < graph_value_count(pass->from); i++) {
         const ValueInfo *info = graph_value(pass->from, (Value){i});
-        if (info->kind == VALUE_INPUT)
+        if (info->kind == VALUE_INPUT) {
             pass->mapped[i] = graph_input(pass->to, info->name, info->dtype, info->shape);
-        else if (info->kind == VALUE_STATE && info->trainable)
+            graph_mark_samples(pass->to, pass->mapped[i], info->sample_axis);
+        } else if (info->kind == VALUE_STATE && info->trainable)
             pass->mapped[i] = graph_parameter(pass->to, info->name, info->shape, info->bound);
         else if (info->kind == VALUE_STATE)
             pass->mapped[i] =
@@ -101,7 +102,8 @@ static void copy_node(Pass *pass, const Node *node)
 static void copy_results(Pass *pass)
 {
     for (int i = 0; i < graph_output_count(pass->from); i++)
-        graph_output(pass->to, graph_output_name(pass->from, i), mapped(pass, graph_output_at(pass->from, i)));
+        graph_output_samples(pass->to, graph_output_name(pass->from, i), mapped(pass, graph_output_at(pass->from, i)),
+                             graph_output_sample_axis(pass->from, i));
     for (int i = 0; i < graph_value_count(pass->from); i++) {
         Value assigned = graph_value(pass->from, (Value){i})->assigned;
         if (value_exists(assigned)) graph_assign(pass->to, pass->mapped[i], mapped(pass, assigned));

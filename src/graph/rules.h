@@ -32,9 +32,10 @@ typedef void GradientRule(Graph *graph, const Node *node, const Value *output_gr
 typedef double FlopsRule(const Graph *graph, const Node *node);
 
 /* operations_elementwise.c */
-InferRule infer_like_input, infer_real_like_input, infer_add, infer_add_scaled, infer_relu_grad, infer_dropout,
-    infer_reshape;
-GradientRule gradient_affine, gradient_add, gradient_add_scaled, gradient_relu, gradient_dropout, gradient_reshape;
+InferRule infer_like_input, infer_real_like_input, infer_add, infer_add_scaled, infer_scale_by, infer_relu_grad,
+    infer_dropout, infer_reshape;
+GradientRule gradient_affine, gradient_add, gradient_add_scaled, gradient_scale_by, gradient_relu, gradient_dropout,
+    gradient_reshape;
 FlopsRule flops_elementwise;
 
 /* operations_join.c */
@@ -61,5 +62,5 @@ GradientRule gradient_softmax, gradient_cross_entropy, gradient_soft_cross_entro
 FlopsRule flops_softmax;
 
 /* operations_update.c */
-InferRule infer_global_norm, infer_clip_factor, infer_sgd;
+InferRule infer_global_norm, infer_clip_factor, infer_loss_scale, infer_sgd;
 FlopsRule flops_global_norm, flops_sgd;

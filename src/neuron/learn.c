@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "neuron/ask.h"
+#include "neuron/rescue.h"
 
 enum { EVALUATION_BATCH = 250 };
 
@@ -20,6 +22,7 @@ struct Learner {
     int64_t step, steps, steps_per_epoch, saved_step, evaluated_step;
     CheckpointLock lock;
     bool locked, first_step;
+    Rescue rescue;
     uint64_t published, publish_pause, window_start; /* ns */
     int64_t window_rows;
     double samples_per_second;
@@ -130,6 +133,7 @@ void learner_destroy(Learner *learner)
         evaluator_destroy(learner->evaluators[i]);
     }
     trainer_destroy(learner->trainer);
+    rescue_free(&learner->rescue);
     if (learner->locked) checkpoint_unlock(&learner->lock);
     free(learner);
 }
@@ -306,6 +310,22 @@ Status learner_save(Learner *learner, Error *error)
     return STATUS_OK;
 }
 
+/* With what was copied to the host last, since the device has nothing any more. */
+static void save_rescued(Learner *learner)
+{
+    const LearnOptions *o = &learner->options;
+    const Rescue *rescue = &learner->rescue;
+    Error error = {0};
+    Status status = STATUS_OK;
+    if (o->out == NULL) return;
+    if (rescue->copy != NULL && rescue->step > learner->saved_step) {
+        status = checkpoint_save(o->out, rescue->copy, &rescue->values, o->config, &error);
+        if (status == STATUS_OK) learner->saved_step = rescue->step;
+    }
+    if (status != STATUS_OK) log_warning("step %ld can't be saved: %s", (long)rescue->step, error.message);
+    log_warning("the device is lost: %s holds step %ld of %ld", o->out, (long)learner->saved_step, (long)learner->step);
+}
+
 static bool due(const Learner *learner, int64_t every)
 {
     if (every < 0) return false;
@@ -313,7 +333,15 @@ static bool due(const Learner *learner, int64_t every)
     return asker_position(learner->asker, 0).offset == 0; /* an epoch has just ended */
 }
 
-Status learner_run(Learner *learner, Error *error)
+/* For when the device is lost. */
+static Status keep(Learner *learner, Error *error)
+{
+    const CheckpointValues values = checkpoint_values(learner);
+    if (learner->options.out == NULL) return STATUS_OK;
+    return rescue_take(&learner->rescue, trainer_variables(learner->trainer), &values, learner->step, error);
+}
+
+static Status run(Learner *learner, Error *error)
 {
     const LearnOptions *o = &learner->options;
     learner->window_start = clock_now(clock_monotonic());
@@ -324,10 +352,20 @@ Status learner_run(Learner *learner, Error *error)
         RETURN_IF_ERROR(one_step(learner, error));
         if (o->test != NULL && due(learner, o->eval_every)) RETURN_IF_ERROR(evaluate_paths(learner, error));
         if (due(learner, o->save_every)) RETURN_IF_ERROR(learner_save(learner, error));
+        RETURN_IF_ERROR(keep(learner, error));
         stopped = o->stop != NULL && o->stop();
     }
     RETURN_IF_ERROR(publish(learner, clock_now(clock_monotonic()), true, error));
     if (!stopped && o->test != NULL && learner->evaluated_step != learner->step)
         RETURN_IF_ERROR(evaluate_paths(learner, error));
     return learner_save(learner, error);
+}
+
+Status learner_run(Learner *learner, Error *error)
+{
+    Error loss = {0};
+    const Status status = run(learner, &loss);
+    if (status == STATUS_DATA_LOSS) save_rescued(learner);
+    if (status != STATUS_OK && error != NULL) *error = loss;
+    return status;
 }

@@ -114,6 +114,13 @@ static Status adopt_weights(SomaServer *server, Error *error)
     return STATUS_OK;
 }
 
+static void fail(const SomaServer *server, AxonRequest *request, const Error *error)
+{
+    if (error->status == STATUS_DATA_LOSS && server->options.lost != NULL)
+        server->options.lost(server->options.lost_context, error);
+    axon_fail(request, error);
+}
+
 static void finish(SomaServer *server, AxonRequest *request, Status status, Tensor *answer, bool forward,
                    const Error *error)
 {
@@ -123,7 +130,7 @@ static void finish(SomaServer *server, AxonRequest *request, Status status, Tens
         return;
     }
     tensor_destroy(answer);
-    axon_fail(request, error);
+    fail(server, request, error);
 }
 
 /* --- Forward --- */
@@ -213,10 +220,10 @@ static void answer_batch(SomaServer *server, const Batch *batch, const float *hi
     }
 }
 
-static void fail_batch(const Batch *batch, const Error *error)
+static void fail_batch(const SomaServer *server, const Batch *batch, const Error *error)
 {
     for (size_t i = 0; i < batch->count; i++)
-        axon_fail(batch->requests[i], error);
+        fail(server, batch->requests[i], error);
 }
 
 static void forward_batch(SomaServer *server, Batch *batch)
@@ -225,13 +232,13 @@ static void forward_batch(SomaServer *server, Batch *batch)
     Plan *plan;
     PlanSize size = plan_size(PLAN_FORWARD, &batch->images, batch->rows);
     if (server_plans_find(server->plans, size, &plan, &error) != STATUS_OK) {
-        fail_batch(batch, &error);
+        fail_batch(server, batch, &error);
         return;
     }
     fill(batch, plan_input(plan, "image"));
     if (batch->count == 0) return;
     if (plan_run(plan, &error) != STATUS_OK) {
-        fail_batch(batch, &error);
+        fail_batch(server, batch, &error);
         return;
     }
     Tensor hidden = plan_output(plan, "hidden");
@@ -251,7 +258,7 @@ static void forward(void *context, AxonRequest *const *requests, size_t count)
         Status status = adopted;
         if (status == STATUS_OK) status = check_images(server, requests[i], &images, &error);
         if (status != STATUS_OK) {
-            axon_fail(requests[i], &error);
+            fail(server, requests[i], &error);
             continue;
         }
         if (images.rows > SERVER_MAX_ROWS) {

@@ -29,6 +29,10 @@ typedef struct SomaServerOptions {
     int64_t batch_rows; /* as AxonHandler says; at most 256 */
     uint64_t batch_wait_ns;
     size_t max_answer_bytes; /* of an answer's values; 0: RPC_MESSAGE_BYTES */
+    /* The device is lost (DATA_LOSS), and every answer will fail from now on: called for each, by the handler's thread.
+     * NULL: nobody wants to know. */
+    void (*lost)(void *context, const Error *error);
+    void *lost_context;
 } SomaServerOptions;
 
 /* The weights are those of `from`, of version 0. Plans for every size of batch of the soma's usual images are made

@@ -25,8 +25,29 @@ struct Trainer {
     Variables *variables;
     SizedPlan *plans;
     SizedPlan *current;       /* what trainer_batch chose */
+    bool scales_loss;         /* gradients are kept in F16 */
     bool peer_gradients_wait; /* for the next step */
 };
+
+/* A scalar among the variables, on its way in or out. */
+static Status copy_scalar(Variables *variables, const char *name, bool write, void *value, size_t bytes, Error *error)
+{
+    const int index = variables_find(variables, name);
+    return write ? variables_write(variables, index, value, bytes, error)
+                 : variables_read(variables, index, value, bytes, error);
+}
+
+/* Where dynamic loss scaling stands (graph/ops.h). */
+typedef struct LossScale {
+    float scale;
+    int32_t good_steps;
+} LossScale;
+
+static Status copy_loss_scale(Variables *variables, bool write, LossScale *scale, Error *error)
+{
+    RETURN_IF_ERROR(copy_scalar(variables, "loss_scale", write, &scale->scale, sizeof scale->scale, error));
+    return copy_scalar(variables, "loss_scale.good_steps", write, &scale->good_steps, sizeof scale->good_steps, error);
+}
 
 Status trainer_create(Backend *backend, const TrainerOptions *options, Trainer **out, Error *error)
 {
@@ -34,9 +55,12 @@ Status trainer_create(Backend *backend, const TrainerOptions *options, Trainer *
     if (trainer == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a trainer");
     trainer->backend = backend;
     trainer->options = *options;
+    trainer->scales_loss = backend_precision(backend) == PRECISION_F16;
     Status status = variables_create(backend, &trainer->variables, error);
     TrainerBatch batch; /* compiling the smallest plan declares every parameter and momentum */
     if (status == STATUS_OK) status = trainer_batch(trainer, 1, options->peers > 0, &batch, error);
+    LossScale first = {.scale = LOSS_SCALE_FIRST};
+    if (status == STATUS_OK && trainer->scales_loss) status = copy_loss_scale(trainer->variables, true, &first, error);
     if (status == STATUS_OK)
         *out = trainer;
     else
@@ -73,8 +97,9 @@ Value trainer_peer_gradient(Graph *g, Value parameter)
 }
 
 /* own + factor * what peers sent, which is then forgotten. A parameter that the own loss doesn't reach gets the peers'
- * part alone. */
-static void join_peer_gradients(Graph *g, const Value *parameters, int count, Value *gradients, const TrainerOptions *o)
+ * part alone. `scale`: what the own gradients are multiplied by (VALUE_NONE: 1), which the peers' then are too. */
+static void join_peer_gradients(Graph *g, const Value *parameters, int count, Value *gradients, Value scale,
+                                const TrainerOptions *o)
 {
     Value sums[MAX_PARAMETERS];
     graph_set_phase(g, PHASE_UPDATE);
@@ -82,6 +107,7 @@ static void join_peer_gradients(Graph *g, const Value *parameters, int count, Va
         sums[i] = trainer_peer_gradient(g, parameters[i]);
     double most = o->peer_gradient_clip > 0 ? o->peer_gradient_clip : 1;
     Value factor = clip_factor(g, global_norm(g, sums, count), most, o->peer_gradient_scale);
+    if (value_exists(scale)) factor = scale_by(g, factor, scale);
     for (int i = 0; i < count; i++) {
         Value own = value_exists(gradients[i]) ? gradients[i] : affine(g, parameters[i], 0, 0);
         gradients[i] = add_scaled(g, own, sums[i], factor);
@@ -101,14 +127,43 @@ static void declare_peer_step(Graph *g, const Trainer *trainer)
         targets[count] = graph_parameter(g, variables_name(trainer->variables, i), shape, 0);
         gradients[count++] = VALUE_NONE;
     }
-    join_peer_gradients(g, targets, count, gradients, o);
+    join_peer_gradients(g, targets, count, gradients, VALUE_NONE, o);
     sgd_group(g, targets, gradients, count, "lr", o->sgd);
+}
+
+/* The gradients of the answers as they leave: unscaled and finite, zeros where the step is left out. They are judged
+ * apart: what becomes of the parameters must be the same on all devices, which have answers of their own. */
+static Value unscaled_answers(Graph *g, Value answers, Value unscale)
+{
+    if (!value_exists(answers) || !value_exists(unscale)) return answers;
+    return scale_by(g, answers, loss_unscale_for(g, unscale, answers));
+}
+
+/* Under the parameters' names. Of a scaled loss also "loss_unscale", which is 0 where they are good for nothing. */
+static void output_gradients(Graph *g, const Value *parameters, const Value *gradients, int count, Value unscale)
+{
+    graph_output(g, "loss_unscale", unscale);
+    for (int i = 0; i < count; i++) {
+        if (!value_exists(gradients[i])) continue;
+        graph_output(g, graph_value(g, parameters[i])->name,
+                     value_exists(unscale) ? scale_by(g, gradients[i], unscale) : gradients[i]);
+    }
+}
+
+static void mark_samples(Graph *g, const SomaValues *v)
+{
+    graph_mark_samples(g, v->input, 0);
+    graph_mark_samples(g, v->labels, 0);
+    graph_mark_samples(g, v->answers, 1);
 }
 
 static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *sized)
 {
     const TrainerOptions *o = &trainer->options;
-    SomaConfig config = {.batch = sized->rows,
+    const int replicas = backend_replicas(trainer->backend);
+    /* Rows that devices can't share evenly are computed whole by each. */
+    const bool shared = replicas > 1 && sized->rows % replicas == 0;
+    SomaConfig config = {.batch = shared ? sized->rows / replicas : sized->rows,
                          .rows = o->rows,
                          .columns = o->columns,
                          .peers = sized->remote ? o->peers : 0,
@@ -116,6 +171,7 @@ static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *size
                          .distill_detach = o->distill_detach,
                          .distill_targets = o->distill_targets};
     SomaValues v = o->soma->declare(g, &config);
+    if (shared) mark_samples(g, &v);
     Value targets[MAX_PARAMETERS + 1], gradients[MAX_PARAMETERS + 1];
     int count = graph_parameters(g, targets, MAX_PARAMETERS);
     if (count > MAX_PARAMETERS) {
@@ -124,20 +180,24 @@ static void declare_step(Graph *g, const Trainer *trainer, const SizedPlan *size
         return;
     }
     targets[count] = v.answers;
-    graph_gradient(g, &v.loss, NULL, 1, targets, count + 1, gradients);
+    Value scale = trainer->scales_loss ? loss_scale(g) : VALUE_NONE, unscale = VALUE_NONE;
+    graph_gradient(g, &v.loss, &scale, 1, targets, count + 1, gradients);
     graph_output(g, "loss", v.loss);
     graph_output(g, "local_target_loss", v.local_target_loss);
     graph_output(g, "remote_target_loss", v.remote_target_loss);
     graph_output(g, "distillation_loss", v.distillation_loss);
     graph_output(g, "imitation_loss", v.imitation_loss);
-    graph_output(g, "answer_gradients", gradients[count]);
-    if (sized->peer_gradients) join_peer_gradients(g, targets, count, gradients, o);
+    if (sized->peer_gradients) join_peer_gradients(g, targets, count, gradients, scale, o);
+    if (trainer->scales_loss) unscale = loss_unscale(g, gradients, count);
+    Value answers = unscaled_answers(g, gradients[count], unscale);
+    if (shared && value_exists(answers))
+        answers = affine(g, answers, 1.0 / replicas, 0); /* of the mean of all losses */
+    graph_output_samples(g, "answer_gradients", answers, 1);
     if (sized->gradients_only) {
-        for (int i = 0; i < count; i++)
-            if (value_exists(gradients[i])) graph_output(g, graph_value(g, targets[i])->name, gradients[i]);
+        output_gradients(g, targets, gradients, count, unscale);
         return;
     }
-    sgd_group(g, targets, gradients, count, "lr", o->sgd);
+    sgd_group_scaled(g, targets, gradients, count, "lr", unscale, o->sgd);
 }
 
 static Status compile_step(Trainer *trainer, SizedPlan *sized, Error *error)
@@ -258,6 +318,26 @@ static void copy_input(Plan *to, Plan *from, const char *name)
     if (target.data != NULL && source.data != NULL) memcpy(target.data, source.data, source.size);
 }
 
+/* Runs a plan of gradients alone. Of a scaled loss at smaller and smaller scales until they are finite; the scale that
+ * training has reached stays. */
+static Status run_gradients(Trainer *trainer, Plan *plan, int64_t step, Error *error)
+{
+    const Tensor unscale = plan_output(plan, "loss_unscale");
+    LossScale reached, tried;
+    if (unscale.data == NULL) return plan_run(plan, error);
+    RETURN_IF_ERROR(copy_loss_scale(trainer->variables, false, &reached, error));
+    Status status, restored;
+    do {
+        status = copy_loss_scale(trainer->variables, false, &tried, error);
+        if (status == STATUS_OK) status = plan_run(plan, error);
+    } while (status == STATUS_OK && *(const float *)unscale.data == 0 && tried.scale > 1);
+    restored = copy_loss_scale(trainer->variables, true, &reached, status == STATUS_OK ? error : NULL);
+    if (status == STATUS_OK && *(const float *)unscale.data == 0)
+        return error_set(error, STATUS_ABORTED, "gradients of step %ld aren't finite, even with a loss scale of 1",
+                         (long)step);
+    return status == STATUS_OK ? restored : status;
+}
+
 Status trainer_save_gradients(Trainer *trainer, int64_t step, const char *path, Error *error)
 {
     static const char *const inputs[] = {"image", "labels", "answers", "arrived"};
@@ -267,7 +347,7 @@ Status trainer_save_gradients(Trainer *trainer, int64_t step, const char *path, 
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
         copy_input(sized->plan, trainer->current->plan, inputs[i]);
     set_random(trainer, sized->plan, step);
-    RETURN_IF_ERROR(plan_run(sized->plan, error));
+    RETURN_IF_ERROR(run_gradients(trainer, sized->plan, step, error));
     NamedTensor tensors[MAX_PARAMETERS];
     size_t count = 0;
     for (int i = 0; i < variables_count(trainer->variables) && count < MAX_PARAMETERS; i++) {

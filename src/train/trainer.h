@@ -4,7 +4,12 @@
  *   trainer_batch -> fill its inputs -> trainer_step
  *
  * A trainer belongs to one thread. Plans of the same trainer share parameters and momenta; the parameters' names are
- * the soma's. */
+ * the soma's.
+ *
+ * On a backend that computes in F16 the loss is scaled (graph/ops.h: loss_scale): where a gradient isn't finite, the
+ * step is left out whole (no parameter and no momentum changes, and what peers sent is forgotten) and the scale halves;
+ * after LOSS_SCALE_INTERVAL good steps it doubles. It is a state among the momenta, so a run goes on with it. Losses,
+ * and gradients that leave, are unscaled. */
 #pragma once
 
 #include "backend/backend.h"
@@ -37,7 +42,7 @@ typedef struct TrainerBatch {
     int32_t *labels;               /* [rows]; -1: unlabelled */
     float *answers;                /* [peers, rows, 512]; NULL without `remote` */
     uint8_t *arrived;              /* [peers] */
-    const float *answer_gradients; /* after the step: d loss / d answers, for the peers */
+    const float *answer_gradients; /* after the step: d loss / d answers, for the peers; zeros where it was left out */
 } TrainerBatch;
 
 Status trainer_batch(Trainer *trainer, int64_t rows, bool remote, TrainerBatch *out, Error *error);

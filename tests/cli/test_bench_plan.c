@@ -18,7 +18,7 @@ static Backend *open_backend(const char *device)
 
 static BenchPlan open_plan(Backend *backend, BenchKind kind, uint64_t seed)
 {
-    BenchWork work = {&soma_mnist, kind, BATCH, seed};
+    BenchWork work = {&soma_mnist, kind, BATCH, seed, PRECISION_F32};
     BenchPlan plan = {0};
     Error error = {0};
     ck_assert_msg(bench_plan_open(&plan, backend, &work, false, &error) == STATUS_OK, "%s", error.message);

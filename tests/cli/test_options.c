@@ -200,9 +200,10 @@ END_TEST
 
 START_TEST(test_unknown_devices)
 {
-    check_refused(COMMAND_TRAIN, "--device tpu",
-                  "option device is 'tpu' (flag --device): device 'tpu' is unknown, expected one of auto, cpu, reference, cuda, "
-                  "sim");
+    check_refused(
+        COMMAND_TRAIN, "--device tpu",
+        "option device is 'tpu' (flag --device): device 'tpu' is unknown, expected one of auto, cpu, reference, cuda, "
+        "sim");
 }
 END_TEST
 
@@ -235,5 +236,4 @@ END_TEST
 SUITE_MAIN("options", test_defaults, test_every_type, test_batch_of_bench_is_a_list, test_durations,
            test_peers_are_kept_as_text, test_operands_between_and_after_options, test_later_flag_wins,
            test_help_ends_parsing, test_bad_values_say_what_is_expected, test_values_that_are_nearly_right,
-           test_unknown_devices, test_forgotten_values, test_unknown_options,
-           test_json_is_known_after_a_refusal)
+           test_unknown_devices, test_forgotten_values, test_unknown_options, test_json_is_known_after_a_refusal)

@@ -19,7 +19,8 @@ struct cublasLtContext {
 namespace cublaslt
 {
 
-// Which objects of a kind are alive.
+// Which objects of a kind are alive. Their addresses are kept inverted, so that LeakSanitizer reports what the program
+// has lost.
 template <typename T> class Living
 {
   public:
@@ -30,7 +31,7 @@ template <typename T> class Living
     T *add(T *object)
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        objects_.insert(object);
+        objects_.insert(key(object));
         return object;
     }
 
@@ -39,20 +40,26 @@ template <typename T> class Living
     {
         if (!object) return false;
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (!objects_.count(object)) machine::violation(call, "%p is no %s, or one that was destroyed", object, kind_);
+        if (!objects_.count(key(object)))
+            machine::violation(call, "%p is no %s, or one that was destroyed", object, kind_);
         return true;
     }
 
     void remove(const void *object)
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        objects_.erase(object);
+        objects_.erase(key(object));
     }
 
   private:
+    static uintptr_t key(const void *object)
+    {
+        return ~reinterpret_cast<uintptr_t>(object);
+    }
+
     const char *kind_;
     std::mutex mutex_; // guards objects_
-    std::set<const void *> objects_;
+    std::set<uintptr_t> objects_;
 };
 
 extern Living<cublasLtContext> handles;

@@ -47,6 +47,19 @@ float rounded_to_tf32(float value)
     return value;
 }
 
+// What an engine makes of an input.
+float rounded_for(int64_t engine, float value)
+{
+    if (engine == TENSOR_CORE) return rounded_to_tf32(value);
+    return engine == DOWN_CONVERTING ? rounded_to(CUDNN_DATA_BFLOAT16, value) : value;
+}
+
+cudnnDataType_t sums_of(int64_t engine, const Problem &problem)
+{
+    if (engine == HALF_SUMS) return problem.w.type;
+    return engine == WINOGRAD ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT;
+}
+
 // --- arrays of floats in the order n, c, h, w ---
 
 struct Image {
@@ -68,7 +81,7 @@ struct Image {
 };
 
 // With zeros around it.
-Image read_image(const TensorMeaning &tensor, const void *data, const int64_t padding[2], bool tf32)
+Image read_image(const TensorMeaning &tensor, const void *data, const int64_t padding[2], int64_t engine)
 {
     const auto &d = tensor.dims, &s = tensor.strides;
     Image image(d[0], d[1], d[2] + 2 * padding[0], d[3] + 2 * padding[1]);
@@ -79,7 +92,7 @@ Image read_image(const TensorMeaning &tensor, const void *data, const int64_t pa
                 const int64_t from = n * s[0] + c * s[1] + h * s[2];
                 for (int64_t w = 0; w < d[3]; w++) {
                     const float value = load(data, tensor.type, from + w * s[3]);
-                    to[w] = tf32 ? rounded_to_tf32(value) : value;
+                    to[w] = rounded_for(engine, value);
                 }
             }
     return image;
@@ -210,26 +223,24 @@ void compute(const Problem &problem, int64_t engine, const Memory &memory)
 {
     static const int64_t none[2] = {0, 0};
     static std::atomic<unsigned> runs{0};
-    const bool tf32 = engine == TENSOR_CORE;
     const auto &x = problem.x.dims, &w = problem.w.dims, &y = problem.y.dims;
     const int64_t *padding = problem.geometry.padding;
-    const Loop loop{problem, engine == HALF_SUMS ? problem.w.type : CUDNN_DATA_FLOAT,
-                    engine == SHUFFLED && runs++ % 2 == 1};
+    const Loop loop{problem, sums_of(engine, problem), engine == SHUFFLED && runs++ % 2 == 1};
     if (problem.kind == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR) {
         Image result(y[0], y[1], y[2], y[3]);
-        forward(loop, read_image(problem.x, memory.x, padding, tf32), read_image(problem.w, memory.w, none, tf32),
+        forward(loop, read_image(problem.x, memory.x, padding, engine), read_image(problem.w, memory.w, none, engine),
                 result);
         add_bias_and_relu(problem, memory.bias, result);
         write_image(problem.y, memory.result, none, result);
     } else if (problem.kind == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR) {
         Image result(x[0], x[1], x[2] + 2 * padding[0], x[3] + 2 * padding[1]);
-        gradient_of_input(loop, result, read_image(problem.w, memory.w, none, tf32),
-                          read_image(problem.y, memory.y, none, tf32));
+        gradient_of_input(loop, result, read_image(problem.w, memory.w, none, engine),
+                          read_image(problem.y, memory.y, none, engine));
         write_image(problem.x, memory.result, padding, result);
     } else {
         Image result(w[0], w[1], w[2], w[3]);
-        gradient_of_filter(loop, read_image(problem.x, memory.x, padding, tf32), result,
-                           read_image(problem.y, memory.y, none, tf32));
+        gradient_of_filter(loop, read_image(problem.x, memory.x, padding, engine), result,
+                           read_image(problem.y, memory.y, none, engine));
         write_image(problem.w, memory.result, none, result);
     }
 }

@@ -56,7 +56,8 @@ bool is_plain(const Problem &problem)
 
 std::vector<int64_t> answer(const Problem &problem, cudnnBackendHeurMode_t mode)
 {
-    static const int64_t best_first[] = {SHUFFLED, HALF_SUMS, TENSOR_CORE, COMPILED, UNFINISHABLE, LOWERED, DIRECT};
+    static const int64_t best_first[] = {SHUFFLED, HALF_SUMS,    DOWN_CONVERTING, WINOGRAD, TENSOR_CORE,
+                                         COMPILED, UNFINISHABLE, LOWERED,         DIRECT};
     std::vector<int64_t> list;
     if (!problem.supported) return list;
     for (const int64_t engine : best_first)
@@ -122,9 +123,7 @@ cudnnStatus_t finalize_heuristics(Object &object)
     static const char call[] = "cudnnBackendFinalize(engine heuristics)";
     const Object *graph = object.link(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
     if (!graph) return fail(CUDNN_STATUS_BAD_PARAM, "nullptr == opset_ptr");
-    const int mode = object.has(CUDNN_ATTR_ENGINEHEUR_MODE)
-                         ? static_cast<int>(object.get(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_HEUR_MODE_A))
-                         : -1;
+    const int mode = object.get<int>(CUDNN_ATTR_ENGINEHEUR_MODE, -1);
     if (mode != CUDNN_HEUR_MODE_A && mode != CUDNN_HEUR_MODE_B && mode != CUDNN_HEUR_MODE_FALLBACK)
         machine::violation(call, "CUDNN_ATTR_ENGINEHEUR_MODE is %d (-1: not set), expected A, B or FALLBACK", mode);
     if (!object.link(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP))
@@ -314,6 +313,10 @@ bool engine_supports(int64_t engine, const Problem &problem)
         return !plain;
     case HALF_SUMS:
         return plain && is_half(input_type(problem));
+    case DOWN_CONVERTING:
+        return plain && !is_half(input_type(problem));
+    case WINOGRAD:
+        return plain && is_forward(problem) && !is_half(input_type(problem));
     default:
         return false;
     }
@@ -328,6 +331,10 @@ std::vector<cudnnBackendNumericalNote_t> notes_of(int64_t engine)
         return {CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC};
     case HALF_SUMS:
         return {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION};
+    case DOWN_CONVERTING:
+        return {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS};
+    case WINOGRAD:
+        return {CUDNN_NUMERICAL_NOTE_WINOGRAD, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13};
     default:
         return {};
     }

@@ -52,16 +52,16 @@ cudnnStatus_t finalize_tensor(Object &object)
     TensorMeaning &tensor = object.tensor;
     if (!object.has(CUDNN_ATTR_TENSOR_DATA_TYPE))
         machine::violation("cudnnBackendFinalize(tensor)", "CUDNN_ATTR_TENSOR_DATA_TYPE isn't set");
-    tensor.type = object.get(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_DATA_FLOAT);
+    const int type = object.get<int>(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_DATA_FLOAT);
+    if (type < CUDNN_DATA_FLOAT || type > CUDNN_DATA_BFLOAT16 || element_size(static_cast<cudnnDataType_t>(type)) == 0)
+        machine::violation("cudnnBackendFinalize(tensor)", "data type %d isn't simulated, or none of cuDNN's", type);
+    tensor.type = static_cast<cudnnDataType_t>(type);
     tensor.dims = object.all<int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS);
     tensor.strides = object.all<int64_t>(CUDNN_ATTR_TENSOR_STRIDES);
     tensor.uid = object.get<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID, 0);
     tensor.alignment = object.get<int64_t>(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, 0);
     tensor.is_virtual = object.get<bool>(CUDNN_ATTR_TENSOR_IS_VIRTUAL, false);
     const size_t size = element_size(tensor.type);
-    if (size == 0)
-        machine::violation("cudnnBackendFinalize(tensor)", "data type %d isn't simulated, or none of cuDNN's",
-                           static_cast<int>(tensor.type));
     if (tensor.dims.empty() || tensor.dims.size() != tensor.strides.size())
         return fail(CUDNN_STATUS_BAD_PARAM, "tensor: %zu dimensions, %zu strides", tensor.dims.size(),
                     tensor.strides.size());
@@ -162,9 +162,7 @@ cudnnStatus_t finalize_pointwise(const Object &object)
     static const char call[] = "cudnnBackendFinalize(pointwise)";
     if (!object.has(CUDNN_ATTR_POINTWISE_MATH_PREC))
         machine::violation(call, "CUDNN_ATTR_POINTWISE_MATH_PREC isn't set");
-    const int mode = object.has(CUDNN_ATTR_POINTWISE_MODE)
-                         ? static_cast<int>(object.get(CUDNN_ATTR_POINTWISE_MODE, CUDNN_POINTWISE_ADD))
-                         : -1;
+    const int mode = object.get<int>(CUDNN_ATTR_POINTWISE_MODE, -1);
     if (mode != CUDNN_POINTWISE_ADD && mode != CUDNN_POINTWISE_RELU_FWD)
         machine::violation(
             call, "CUDNN_ATTR_POINTWISE_MODE is %d (-1: not set), and only ADD and RELU_FWD are simulated", mode);

@@ -14,6 +14,8 @@ namespace cudnn
 namespace
 {
 
+constexpr int LAST_TYPE = 255; // more than cuDNN has
+
 thread_local std::string last;
 
 std::mutex lock; // guards all below
@@ -246,12 +248,10 @@ cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cu
     static const char call[] = "cudnnBackendCreateDescriptor";
     if (machine::fails(call)) return made_to_fail(call);
     if (!descriptor) machine::violation(call, "writes the descriptor to NULL");
-    if (!is_simulated(type)) {
-        if (static_cast<unsigned>(type) < 1000)
-            machine::violation(call, "descriptors of type %d aren't simulated", static_cast<int>(type));
-        return fail(CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED, "no descriptor has type %d",
-                    static_cast<int>(type));
-    }
+    const int number = number_of(type);
+    if (number < 0 || number > LAST_TYPE)
+        return fail(CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED, "no descriptor has type %d", number);
+    if (!is_simulated(type)) machine::violation(call, "descriptors of type %d aren't simulated", number);
     const std::lock_guard<std::mutex> guard(lock);
     *descriptor = new_name();
     objects[*descriptor] = std::make_shared<Object>(type);

@@ -84,6 +84,15 @@ struct Handle {
     cudaStream_t stream;
 };
 
+// The number of an enumerator that a caller gave, which may be none: to read such a one as its type is undefined.
+template <typename T> int number_of(const T &given)
+{
+    int number;
+    static_assert(sizeof number == sizeof given, "enumerators are ints");
+    std::memcpy(&number, &given, sizeof number);
+    return number;
+}
+
 // Remembers the sentence for cudnnGetLastErrorString, and returns `status`.
 cudnnStatus_t fail(cudnnStatus_t status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 std::string last_error(); // and forgets it

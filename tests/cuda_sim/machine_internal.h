@@ -199,7 +199,6 @@ namespace machine
 
 // The stream behind a handle: 0 is the current device's default stream. A handle that isn't alive is a violation.
 CUstream_st *stream_of(cudaStream_t handle, const char *call);
-CUevent_st *event_of(cudaEvent_t handle, const char *call);
 
 cudaError_t stream_create(unsigned flags, cudaStream_t *out);
 cudaError_t stream_destroy(cudaStream_t stream);

@@ -72,7 +72,7 @@ CUstream_st *stream_of(cudaStream_t handle, const char *call)
     violation(call, "%p is no stream, or was destroyed", static_cast<void *>(handle));
 }
 
-CUevent_st *event_of(cudaEvent_t handle, const char *call)
+static CUevent_st *event_of(cudaEvent_t handle, const char *call)
 {
     if (events().count(handle) == 0) violation(call, "%p is no event, or was destroyed", static_cast<void *>(handle));
     return handle;

@@ -9,6 +9,7 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -25,6 +26,7 @@ namespace
 
 struct Clique {
     std::vector<ncclComm_t> ranks;
+    std::atomic<int> pending{0}; // collectives on streams (not in graphs) that haven't run
 };
 
 } // namespace
@@ -39,15 +41,20 @@ struct ncclComm {
 namespace
 {
 
-std::mutex mutex; // guards `living`
-std::set<const void *> living;
+std::mutex mutex;           // guards `living`
+std::set<uintptr_t> living; // communicators, inverted, so that LeakSanitizer reports what the program has lost
+
+uintptr_t inverted(ncclComm_t comm)
+{
+    return ~reinterpret_cast<uintptr_t>(comm);
+}
 
 // False for NULL; what was destroyed, or never was one, is a violation.
 bool is_alive(const char *call, ncclComm_t comm)
 {
     if (!comm) return false;
     const std::lock_guard<std::mutex> lock(mutex);
-    if (!living.count(comm))
+    if (!living.count(inverted(comm)))
         machine::violation(call, "%p is no communicator, or one that was destroyed", static_cast<void *>(comm));
     return true;
 }
@@ -174,7 +181,14 @@ ncclResult_t launch(const std::vector<Collective> &ranks)
         error = order(ranks[r], ranks[0], ranks[r].comm->joined);
     if (error != cudaSuccess) return launch_failed(error);
     machine::set_device(ranks[0].comm->device);
-    error = machine::enqueue(ranks[0].stream, ranks[0].call, std::move(accesses), [ranks] { run(ranks); });
+    const std::shared_ptr<Clique> clique = ranks[0].comm->clique;
+    const int counted = machine::stream_of(ranks[0].stream, ranks[0].call)->capture ? 0 : 1;
+    clique->pending += counted;
+    error = machine::enqueue(ranks[0].stream, ranks[0].call, std::move(accesses), [ranks, clique, counted] {
+        run(ranks);
+        clique->pending -= counted;
+    });
+    if (error != cudaSuccess) clique->pending -= counted;
     for (size_t r = 1; r < ranks.size() && error == cudaSuccess; r++)
         error = order(ranks[0], ranks[r], ranks[0].comm->done);
     return launch_failed(error);
@@ -306,7 +320,7 @@ ncclComm_t make_rank(const std::shared_ptr<Clique> &clique, int rank, int device
     machine::event_create(cudaEventDisableTiming, &comm->joined);
     machine::event_create(cudaEventDisableTiming, &comm->done);
     const std::lock_guard<std::mutex> lock(mutex);
-    living.insert(comm);
+    living.insert(inverted(comm));
     return comm;
 }
 
@@ -316,7 +330,7 @@ void destroy(ncclComm_t comm)
     machine::event_destroy(comm->joined);
     machine::event_destroy(comm->done);
     const std::lock_guard<std::mutex> lock(mutex);
-    living.erase(comm);
+    living.erase(inverted(comm));
     delete comm;
 }
 
@@ -358,6 +372,9 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
     if (!is_alive(__func__, comm)) return ncclSuccess;
     if (comm->failed) machine::violation(__func__, "rank %d has failed, expected ncclCommAbort", comm->rank);
     if (group.depth > 0) machine::violation(__func__, "a group is open");
+    if (comm->clique->pending > 0)
+        machine::violation(__func__, "%d collectives haven't run: wait for their streams first",
+                           comm->clique->pending.load());
     destroy(comm);
     return ncclSuccess;
 }

@@ -3,6 +3,9 @@
 // compute-sanitizer would say: races in shared and in global memory, also between kernels of two streams; reads of
 // memory that nothing has set; accesses outside of an allocation or of a shared variable; misaligned accesses.
 //
+// The kernels want -O1 -g -fsanitize=thread and, after -mllvm each, -tsan-instrument-func-entry-exit=0,
+// -tsan-instrument-atomics=0 and -tsan-instrument-read-before-write=1 (else "y += 1" of an unset y goes unseen).
+//
 // Link it into the program with the kernels, with -Wl,--wrap=memcpy,--wrap=memset,--wrap=memmove (what the compiler
 // makes of a copied struct), and without -fsanitize=thread; everything else is compiled without it too.
 //
@@ -361,13 +364,8 @@ static void on_release(const machine::Allocation &allocation)
     }
 }
 
-static const bool linked = (tracer = {[] { releases.clear(); }, on_block, on_shared, on_atomic},
-                            machine::memory_tracer = {on_release, on_work}, true);
-
-bool traced()
-{
-    return linked;
-}
+__attribute__((used)) static const bool linked = (tracer = {[] { releases.clear(); }, on_block, on_shared, on_atomic},
+                                                  machine::memory_tracer = {on_release, on_work}, true);
 
 } // namespace simt
 

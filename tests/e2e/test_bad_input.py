@@ -247,7 +247,6 @@ class Flags(BadInput):
             (["listen", "65536"], ["serve", "--listen", "127.0.0.1:65536"]),
             (["peers", "b"], ["run", "--peers", "127.0.0.1:8092,b"]),
             (["device", "'tpu'"], ["train", "--device", "tpu"]),
-            (["CUDA"], ["train", "--device", "cuda"]),
             (["--learn"], ["train", "--learn"]),
             (["--out", "--learn"], ["serve", "--out", path("x")]),
             (["--steps"], ["train", "--steps"]),

@@ -31,7 +31,7 @@ START_TEST(forward_operations_are_differentiable)
         const Operation *row = operation_of((OperationKind)kind);
         const bool backward = strstr(row->name, "_grad") != NULL;
         const bool none = backward || kind == OP_DETACH || kind == OP_CONV2D_POOL || kind == OP_GLOBAL_NORM ||
-                          kind == OP_CLIP_FACTOR || kind == OP_SGD;
+                          kind == OP_CLIP_FACTOR || kind == OP_LOSS_SCALE || kind == OP_SGD;
         ck_assert_msg((row->gradient == NULL) == none, "gradient rule of %s", row->name);
     }
 }

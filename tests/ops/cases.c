@@ -77,6 +77,15 @@
     {                                                                                                                  \
         .fill = FILL_HOLES                                                                                             \
     }
+#define COUNTS_SCALAR                                                                                                  \
+    {                                                                                                                  \
+        .fill = FILL_COUNTS                                                                                            \
+    }
+/* Less than LOSS_SCALE_INTERVAL. */
+#define FEW_STEPS                                                                                                      \
+    {                                                                                                                  \
+        .fill = FILL_LABELS, .limit = 1000                                                                             \
+    }
 #define RANDOM                                                                                                         \
     {                                                                                                                  \
         .fill = FILL_RANDOM, .shape = SHAPE(2)                                                                         \
@@ -122,6 +131,11 @@ static const OperationCase cases[] = {
     {OP_ADD_SCALED, "small", IN(REAL(3, 7), CONSTANT(3, 7), CONSTANT_SCALAR)},
     {OP_ADD_SCALED, "off", IN(REAL(3, 7), {.fill = FILL_HOLES, .shape = SHAPE(3, 7), .constant = true}, ZERO_SCALAR)},
     {OP_ADD_SCALED, "mnist", IN(REAL(512, 832), CONSTANT(512, 832), CONSTANT_SCALAR), LARGE},
+
+    {OP_SCALE_BY, "small", IN(REAL(3, 7), CONSTANT_SCALAR)},
+    {OP_SCALE_BY, "scalar", IN(SCALAR, CONSTANT_SCALAR)},
+    {OP_SCALE_BY, "off", IN(HOLES(3, 7), ZERO_SCALAR)},
+    {OP_SCALE_BY, "answers", IN(REAL(3, 64, 512), CONSTANT_SCALAR), LARGE},
 
     {OP_RELU, "one", IN(DISTINCT(1))},
     {OP_RELU, "small", IN(DISTINCT(3, 7))},
@@ -278,9 +292,15 @@ static const OperationCase cases[] = {
     {OP_CLIP_FACTOR, "above", IN(POSITIVE_SCALAR), CLIP(0.125, 1)},
     {OP_CLIP_FACTOR, "zero", IN(ZERO_SCALAR), CLIP(1, 2)},
     {OP_CLIP_FACTOR, "nan", IN(NAN_SCALAR), CLIP(1, 1)},
+    {OP_LOSS_SCALE, "good", IN(POSITIVE_SCALAR, POSITIVE_SCALAR, FEW_STEPS)},
+    {OP_LOSS_SCALE, "growing", IN(POSITIVE_SCALAR, POSITIVE_SCALAR, COUNTS_SCALAR)},
+    {OP_LOSS_SCALE, "overflow", IN(NAN_SCALAR, POSITIVE_SCALAR, COUNTS_SCALAR)},
     {OP_SGD, "plain", IN(REAL(7), REAL(7), REAL(7), POSITIVE_SCALAR), SGD(0, 0, false)},
     {OP_SGD, "momentum", IN(REAL(3, 5), REAL(3, 5), REAL(3, 5), POSITIVE_SCALAR), SGD(0.9, 0.01, false)},
     {OP_SGD, "nesterov", IN(REAL(3, 5), REAL(3, 5), REAL(3, 5), POSITIVE_SCALAR), SGD(0.9, 0.01, true)},
+    {OP_SGD, "scaled", IN(REAL(3, 5), REAL(3, 5), REAL(3, 5), POSITIVE_SCALAR, POSITIVE_SCALAR), SGD(0.9, 0.01, true)},
+    {OP_SGD, "left out", IN(REAL(3, 5), REAL(3, 5), HOLES(3, 5), POSITIVE_SCALAR, ZERO_SCALAR), SGD(0.9, 0.01, true)},
+    {OP_SGD, "scaled mnist", IN(REAL(512, 832), REAL(512, 832), REAL(512, 832), POSITIVE_SCALAR, POSITIVE_SCALAR), SGD(0.9, 0, false), LARGE},
     {OP_SGD, "mnist", IN(REAL(512, 832), REAL(512, 832), REAL(512, 832), POSITIVE_SCALAR), SGD(0.9, 0, false), LARGE},
 };
 /* clang-format on */

@@ -300,6 +300,90 @@ START_TEST(clip_factor_limits_the_norm)
 }
 END_TEST
 
+/* Every way that a step can end: fine, for so long that the scale doubles, at the largest scale, and not finite, at the
+ * least scale as well. */
+START_TEST(loss_scale_follows_the_norm)
+{
+    Graph *graph;
+    Harness harness = run_case(case_find("loss_scale/good"), &graph);
+    const Tensor norm = harness_input(&harness, "input0"), scale = harness_input(&harness, "input1");
+    const Tensor good = harness_input(&harness, "input2"), unscale = harness_output(&harness, "output0");
+    const Tensor next_scale = harness_output(&harness, "output1"), next_good = harness_output(&harness, "output2");
+    const double most = LOSS_SCALE_MOST;
+    const struct {
+        double norm, scale, good, unscale, next_scale, next_good;
+    } expected[] = {
+        {0, 65536, 0, 1.0 / 65536, 65536, 1},
+        {1e30, 65536, 1998, 1.0 / 65536, 65536, 1999},
+        {3, 65536, 1999, 1.0 / 65536, 131072, 0},
+        {3, most, 1999, 1 / most, most, 0},
+        {INFINITY, 65536, 1999, 0, 32768, 0},
+        {NAN, 4, 7, 0, 2, 0},
+        {-INFINITY, 1, 0, 0, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        element_set(&norm, 0, expected[i].norm);
+        element_set(&scale, 0, expected[i].scale);
+        element_set(&good, 0, expected[i].good);
+        harness_run(&harness);
+        ck_assert_double_eq(element_get(&unscale, 0), expected[i].unscale);
+        ck_assert_double_eq(element_get(&next_scale, 0), expected[i].next_scale);
+        ck_assert_double_eq(element_get(&next_good, 0), expected[i].next_good);
+    }
+    close_case(&harness, graph);
+}
+END_TEST
+
+START_TEST(scaling_by_zero_gives_zeros)
+{
+    Graph *graph;
+    Harness harness = run_case(case_find("scale_by/off"), &graph);
+    const Tensor y = harness_output(&harness, "output0");
+    for (int64_t i = 0; i < shape_count(y.shape); i++)
+        ck_assert_double_eq(element_get(&y, i), 0);
+    close_case(&harness, graph);
+}
+END_TEST
+
+/* sgd on s g, with s as an input, is sgd on the product. */
+START_TEST(sgd_scales_gradients)
+{
+    Graph *graph, *plain_graph;
+    Harness harness = run_case(case_find("sgd/scaled"), &graph);
+    const OperationCase *plain = case_find("sgd/nesterov"); /* of the same shape and attributes */
+    Harness twin = run_case(plain, &plain_graph);
+    const Tensor scale = harness_input(&harness, "input4");
+    for (int i = 0; i < 4; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "input%d", i);
+        const Tensor from = harness_input(&harness, name), to = harness_input(&twin, name);
+        copy_values(&from, &to);
+        for (int64_t k = 0; i == 2 && k < shape_count(to.shape); k++)
+            element_set(&to, k, element_get(&scale, 0) * element_get(&from, k));
+    }
+    harness_run(&twin);
+    for (int i = 0; i < 2; i++) {
+        const char *name = i == 0 ? "output0" : "output1";
+        const Tensor found = harness_output(&harness, name), expected = harness_output(&twin, name);
+        ck_assert_double_le(relative_difference(&found, &expected), 1e-15);
+    }
+    close_case(&twin, plain_graph);
+    close_case(&harness, graph);
+}
+END_TEST
+
+START_TEST(sgd_with_a_scale_of_zero_changes_nothing)
+{
+    Graph *graph;
+    Harness harness = run_case(case_find("sgd/left out"), &graph); /* the gradient has NaN */
+    const Tensor w = harness_input(&harness, "input0"), v = harness_input(&harness, "input1");
+    const Tensor new_w = harness_output(&harness, "output0"), new_v = harness_output(&harness, "output1");
+    ck_assert_double_eq(relative_difference(&new_w, &w), 0);
+    ck_assert_double_eq(relative_difference(&new_v, &v), 0);
+    close_case(&harness, graph);
+}
+END_TEST
+
 START_TEST(rows_without_a_label_cost_nothing)
 {
     Graph *graph;
@@ -354,5 +438,6 @@ END_TEST
 SUITE_MAIN("reference", double_loops_agree_with_pytorch, float_loops_agree_with_pytorch,
            dropout_draws_a_word_for_each_element, dropout2d_draws_a_word_for_each_channel, dropout_drops_its_share,
            relu_keeps_nan, max_pool_lets_nan_win, max_pool_takes_the_first_of_equals, dropout_drops_nan,
-           a_scale_of_zero_ignores_nan, clip_factor_limits_the_norm, rows_without_a_label_cost_nothing,
-           a_softmax_without_columns_is_zero, softmax_is_stable)
+           a_scale_of_zero_ignores_nan, clip_factor_limits_the_norm, loss_scale_follows_the_norm,
+           scaling_by_zero_gives_zeros, sgd_scales_gradients, sgd_with_a_scale_of_zero_changes_nothing,
+           rows_without_a_label_cost_nothing, a_softmax_without_columns_is_zero, softmax_is_stable)

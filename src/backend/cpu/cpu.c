@@ -14,6 +14,7 @@ static const CpuOperation operations[OPERATION_COUNT] = {
     [OP_AFFINE] = {prepare_affine, LAYOUT_RULE_FOLLOW, true},
     [OP_ADD] = {prepare_add, LAYOUT_RULE_FOLLOW, true},
     [OP_ADD_SCALED] = {prepare_add_scaled, LAYOUT_RULE_FOLLOW, true},
+    [OP_SCALE_BY] = {prepare_scale_by, LAYOUT_RULE_FOLLOW, true},
     [OP_RELU] = {prepare_relu, LAYOUT_RULE_FOLLOW, true},
     [OP_RELU_GRAD] = {prepare_relu_grad, LAYOUT_RULE_FOLLOW, true},
     [OP_DROPOUT] = {prepare_dropout, LAYOUT_RULE_FOLLOW, false},
@@ -45,6 +46,7 @@ static const CpuOperation operations[OPERATION_COUNT] = {
     [OP_MEAN_SQUARED_ERROR_GRAD] = {prepare_mean_squared_error_grad, LAYOUT_RULE_PLAIN, false},
     [OP_GLOBAL_NORM] = {prepare_global_norm, LAYOUT_RULE_DENSE, false},
     [OP_CLIP_FACTOR] = {prepare_clip_factor, LAYOUT_RULE_DENSE, false},
+    [OP_LOSS_SCALE] = {prepare_loss_scale, LAYOUT_RULE_DENSE, false},
     [OP_SGD] = {prepare_sgd, LAYOUT_RULE_DENSE, true},
 };
 

@@ -128,7 +128,7 @@ Status prepare_copy(Step *step, Error *error);
 
 /* The rows of cpu_operation, by file. */
 typedef Status Prepare(Step *step, Error *error);
-Prepare prepare_affine, prepare_add, prepare_add_scaled, prepare_relu, prepare_relu_grad,
+Prepare prepare_affine, prepare_add, prepare_add_scaled, prepare_scale_by, prepare_relu, prepare_relu_grad,
     prepare_dropout; /* elementwise.c */
 Prepare prepare_concat, prepare_slice, prepare_slice_grad, prepare_weighted_sum, prepare_weighted_sum_grad_weights,
     prepare_weighted_sum_grad_values; /* join.c */
@@ -139,5 +139,5 @@ Prepare prepare_conv2d, prepare_conv2d_pool, prepare_conv2d_grad_input,
 Prepare prepare_linear, prepare_linear_grad_input, prepare_linear_grad_parameters, prepare_matmul; /* linear.c */
 Prepare prepare_softmax, prepare_softmax_grad, prepare_cross_entropy, prepare_cross_entropy_grad,
     prepare_soft_cross_entropy, prepare_soft_cross_entropy_grad, prepare_mean_squared_error,
-    prepare_mean_squared_error_grad;                           /* loss.c */
-Prepare prepare_global_norm, prepare_clip_factor, prepare_sgd; /* update.c */
+    prepare_mean_squared_error_grad;                                               /* loss.c */
+Prepare prepare_global_norm, prepare_clip_factor, prepare_loss_scale, prepare_sgd; /* update.c */

@@ -119,6 +119,28 @@ Status prepare_add_scaled(Step *step, Error *error)
     return prepare(step, run_add_scaled);
 }
 
+/* s x, where s = 0 keeps x out altogether. */
+static void scale_by_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
+{
+    (void)first;
+    const float scale = *view_f32(&step->inputs[1]);
+    if (scale == 0)
+        memset(out, 0, (size_t)count * sizeof(float));
+    else
+        step->simd->affine(in[0], scale, 0, out, 0, count);
+}
+
+static void run_scale_by(const Step *step, int share)
+{
+    over_elements(step, share, scale_by_part);
+}
+
+Status prepare_scale_by(Step *step, Error *error)
+{
+    (void)error;
+    return prepare(step, run_scale_by);
+}
+
 static void relu_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
 {
     (void)first;

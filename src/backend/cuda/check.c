@@ -48,7 +48,7 @@ Status cudnn_status(cudnnStatus_t result, const char *call, Error *error)
     if (result == CUDNN_STATUS_SUCCESS) return STATUS_OK;
     const unsigned kind = (unsigned)CUDNN_STATUS_CATEGORY(result);
     if (kind == (unsigned)CUDNN_STATUS_NOT_SUPPORTED) status = STATUS_UNIMPLEMENTED;
-    if (kind == (unsigned)CUDNN_STATUS_NOT_INITIALIZED) status = STATUS_FAILED_PRECONDITION;
+    if (result == CUDNN_STATUS_NOT_INITIALIZED) status = STATUS_FAILED_PRECONDITION;
     if (kind == (unsigned)CUDNN_STATUS_EXECUTION_FAILED) status = STATUS_DATA_LOSS;
     if (result == CUDNN_STATUS_ALLOC_FAILED) status = STATUS_RESOURCE_EXHAUSTED;
     return error_set(error, status, "%s: %s", call, cudnnGetErrorString(result));

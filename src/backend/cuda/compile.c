@@ -207,7 +207,9 @@ static Status declare(Compiler *compiler, Error *error)
         s->home = info->kind == VALUE_INPUT ? HOME_INPUT : HOME_VARIABLE;
         s->constant = compiler->frozen && info->kind == VALUE_STATE;
         if (info->kind == VALUE_STATE)
-            s->variable = variables_data(compiler->variables, variables_find(compiler->variables, info->name));
+            s->variable =
+                devices_variable(compiler->devices, compiler->part,
+                                 variables_data(compiler->variables, variables_find(compiler->variables, info->name)));
         else
             s->place = place,
             place += (slot_bytes(compiler, slot) + CUDA_ALIGNMENT - 1) / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
@@ -283,7 +285,8 @@ static Status draft_node(Compiler *compiler, const Node *node, Error *error)
     draft->constant = constant;
     draft->flops = operation_flops(compiler->graph, node);
     for (int i = 0; i < node->output_count; i++) {
-        if (compiler->uses[node->outputs[i].id] == 0 && i > 0) continue; /* nobody wants it */
+        if (compiler->uses[node->outputs[i].id] == 0 && i > 0) continue;     /* nobody wants it */
+        if (*slot_form(compiler, node->outputs[i], FORM_OWN) >= 0) continue; /* another step makes it (fuse.c) */
         const int slot = publish(compiler, node->outputs[i], output_type(compiler, node, node->operation, i));
         if (slot < 0) return no_memory(error);
         compiler->slots[slot].constant = constant;
@@ -450,6 +453,56 @@ static void place_concat(Compiler *compiler, Draft *draft)
     draft->dropped = placed == draft->input_count;
 }
 
+/* --- gradients that several devices reduce --- */
+
+/* The draft that makes a slot; -1: none. */
+static int maker_of(const Compiler *compiler, int slot)
+{
+    for (int d = 0; d < compiler->draft_count; d++)
+        for (int i = 0; i < compiler->drafts[d].output_count; i++)
+            if (compiler->drafts[d].outputs[i] == slot) return d;
+    return -1;
+}
+
+/* Each gradient of an update gets a place beside the others, in the order in which they are made; one that is part of
+ * something else is copied there first. */
+static Status place_gradients(Compiler *compiler, int update, Error *error)
+{
+    size_t place = 0;
+    const int before = compiler->draft_count;
+    const int count = compiler->drafts[update].output_count / 2; /* a parameter and a momentum each */
+    for (int i = 1; i <= count; i++) {
+        const int slot = compiler->drafts[update].inputs[i];
+        if (compiler->slots[slot].parent < 0 && compiler->slots[slot].home == HOME_ARENA) continue;
+        const int to = add_slot(compiler, compiler->slots[slot].value, DTYPE_F32, compiler->slots[slot].shape);
+        RETURN_IF_ERROR(draft_copy(compiler, NULL, slot, to, error));
+        compiler->drafts[update].inputs[i] = to;
+    }
+    /* The copies were appended: they go before the update. */
+    for (int d = before; d < compiler->draft_count; d++, update++) {
+        const Draft copy = compiler->drafts[d];
+        memmove(&compiler->drafts[update + 1], &compiler->drafts[update], (size_t)(d - update) * sizeof copy);
+        compiler->drafts[update] = copy;
+    }
+    const Draft *draft = &compiler->drafts[update];
+    for (int d = 0; d < update; d++)
+        for (int i = 1; i <= count; i++) {
+            Slot *slot = &compiler->slots[draft->inputs[i]];
+            if (maker_of(compiler, draft->inputs[i]) != d) continue;
+            slot->home = HOME_GRADIENT;
+            slot->place = place;
+            place += (slot_bytes(compiler, draft->inputs[i]) + CUDA_VECTOR - 1) / CUDA_VECTOR * CUDA_VECTOR;
+        }
+    return STATUS_OK;
+}
+
+static Status share_gradients(Compiler *compiler, Error *error)
+{
+    for (int d = 0; d < compiler->draft_count; d++)
+        if (compiler->drafts[d].kind == CUDA_SGD_GROUP) return place_gradients(compiler, d, error);
+    return STATUS_OK;
+}
+
 Status compile_drafts(Compiler *compiler, Error *error)
 {
     const Graph *graph = compiler->graph;
@@ -474,7 +527,7 @@ Status compile_drafts(Compiler *compiler, Error *error)
     RETURN_IF_ERROR(assign_states(compiler, error));
     for (int d = 0; d < compiler->draft_count; d++)
         if (compiler->drafts[d].kind == OP_CONCAT) place_concat(compiler, &compiler->drafts[d]);
-    return STATUS_OK;
+    return compiler->devices->count > 1 && graph_training(graph) ? share_gradients(compiler, error) : STATUS_OK;
 }
 
 void compiler_free(Compiler *compiler)

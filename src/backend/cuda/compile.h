@@ -4,7 +4,7 @@
 
 #include "backend/cuda/cuda.h"
 
-typedef enum SlotHome { HOME_ARENA, HOME_INPUT, HOME_OUTPUT, HOME_VARIABLE } SlotHome;
+typedef enum SlotHome { HOME_ARENA, HOME_INPUT, HOME_OUTPUT, HOME_GRADIENT, HOME_VARIABLE } SlotHome;
 
 /* A (value, type) pair, a dense copy of one, or memory that belongs to no value (value: none). */
 typedef struct Slot {
@@ -14,10 +14,11 @@ typedef struct Slot {
     int parent;      /* the slot whose memory this one looks into; -1: its own */
     int64_t offset;  /* elements into the parent */
     bool keeps_rows; /* dimension 0 is the parent's, so that the parent's row stride holds */
-    SlotHome home;   /* of own memory: the arena, or for as long as the plan lives what the host copies to and from */
+    SlotHome home;   /* of own memory: the arena, or for as long as the plan lives what the host copies to and from, and
+                        what devices reduce */
     bool constant;   /* of a frozen plan: computed once a refresh */
     void *variable;  /* HOME_VARIABLE: its memory */
-    size_t place;    /* HOME_INPUT, HOME_OUTPUT: offset in what is copied */
+    size_t place;    /* HOME_INPUT, HOME_OUTPUT, HOME_GRADIENT: offset in it */
 } Slot;
 
 /* A step before it has addresses. */
@@ -34,7 +35,9 @@ typedef struct Draft {
 enum { FORM_OWN, FORM_ACTIVATION, FORM_COUNT };
 
 typedef struct Compiler {
-    const CudaContext *cuda;
+    const CudaDevices *devices;
+    const CudaContext *cuda; /* the one that is compiled for, which is replica `part` */
+    int part;
     const Graph *graph;
     Variables *variables;
     bool frozen;
@@ -71,22 +74,59 @@ DType output_type(Compiler *compiler, const Node *node, int kind, int index);
  */
 Status fuse(Compiler *compiler, int node, bool *fused, Error *error);
 
-typedef struct CudaPlan {
-    CudaContext *cuda;
-    const Graph *graph;
+/* A bucket: gradients that are reduced over the devices together, as soon as a step has made the last of them. */
+typedef struct Bucket {
+    int after;         /* a step's number */
+    size_t begin, end; /* bytes of the gradients */
+} Bucket;
+
+/* What one device computes of a plan. */
+typedef struct CudaPart {
+    const CudaContext *cuda;
     CudaStep *steps; /* the constant ones first */
     int constant_count, step_count;
     CudaView *views;
     unsigned char *arena; /* device memory */
-    size_t arena_bytes, input_bytes, output_bytes;
-    size_t inputs_at, outputs_at; /* in the arena: what is copied from and to the host */
-    unsigned char *host;          /* pinned: inputs, then outputs */
-    Tensor *inputs, *outputs;     /* the host's views of them: by value, and by number */
+    size_t arena_bytes, input_bytes, output_bytes, gradient_bytes;
+    size_t inputs_at, outputs_at, gradients_at; /* in the arena: what is copied from and to the host, and reduced */
+    Bucket *buckets;
+    int bucket_count;
+    int wait_before; /* the step that reads reduced gradients first */
+} CudaPart;
+
+typedef struct CudaPlan {
+    CudaDevices *devices;
+    const Graph *graph;
+    CudaPart *parts; /* one a device, or one alone; all have the same steps */
+    int part_count;
+    bool shared;                    /* each part computes its own samples of the batch */
+    unsigned char *host;            /* pinned: each part's inputs, then each part's outputs */
+    unsigned char *joined;          /* of several parts: the inputs and outputs of all together */
+    Tensor *inputs, *outputs;       /* the host's views of them: by value, and by number */
+    size_t *places, *output_places; /* of them in a part: by value, and by number */
     cudaGraphExec_t constant_exec, exec;
+    cudaEvent_t *joins; /* two for each part: a fork or join of the parts' streams, and of their reductions */
     bool profile;
     cudaEvent_t *marks; /* profile: before each step of a run, and after the last */
     uint64_t runs;
 } CudaPlan;
 
-/* Memory, steps. */
-Status place_steps(Compiler *compiler, CudaPlan *plan, Error *error);
+/* Memory, steps. `part`: which samples of a shared batch. */
+Status place_steps(Compiler *compiler, CudaPart *part, int index, Error *error);
+
+/* staging.c: the host's side of inputs and outputs. */
+Status staging_create(CudaPlan *plan, const Compiler *compiler, Error *error);
+void staging_destroy(CudaPlan *plan);
+/* The addresses of a part's inputs and outputs in pinned memory. */
+unsigned char *staging_inputs(const CudaPlan *plan, int part);
+unsigned char *staging_outputs(const CudaPlan *plan, int part);
+/* Before a run: what the caller wrote goes to the parts. After it: what the parts made becomes one. */
+void staging_split(const CudaPlan *plan);
+void staging_join(const CudaPlan *plan);
+
+/* plan.c: the driver's functions of that name. */
+Status cuda_plan_compile(void *devices, const Graph *graph, Variables *variables, const PlanOptions *options,
+                         void **out, Error *error);
+void cuda_plan_destroy(void *plan);
+Status cuda_plan_run(void *plan, Error *error);
+Status cuda_plan_refresh(void *plan, Error *error);

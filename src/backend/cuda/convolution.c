@@ -1,7 +1,7 @@
 /* Convolutions by cuDNN, with what follows them in its graph where it has an engine for that, else in our kernels. */
 #include <stdlib.h>
 
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/plans_ahead.h"
 #include "base/size.h"
 
 typedef struct Convolution {
@@ -54,9 +54,7 @@ static Status make_plan(CudaStep *step, const DnnConvolution *description, size_
     Convolution *convolution = step->own;
     convolution->result = size_align(result, CUDA_ALIGNMENT);
     step->workspace_bytes = convolution->result;
-    if (step->cuda->planning) return STATUS_OK;
-    RETURN_IF_ERROR(
-        dnn_plan_create(step->cuda->dnn, description, CUDA_WORKSPACE_LIMIT, NULL, &convolution->plan, error));
+    RETURN_IF_ERROR(plan_convolution(step->cuda, description, &convolution->plan, error));
     step->workspace_bytes = convolution->result + dnn_plan_workspace(convolution->plan);
     step->implementation = dnn_plan_name(convolution->plan);
     return STATUS_OK;
@@ -102,6 +100,7 @@ Status prepare_conv2d(CudaStep *step, Error *error)
     description.bias = description.relu = false;
     convolution->apart = true;
     step->launches = 2;
+    step->bytes += 2 * (double)view_bytes(y);
     return make_plan(step, &description, 0, error);
 }
 
@@ -121,7 +120,7 @@ static Status launch_conv2d_pool(const CudaStep *step, cudaStream_t stream, Erro
                              .kernel = {2, 2},
                              .stride = {2, 2}};
     const KernelDropout dropout = {step->training ? step_input(step, 3).data : NULL, step->attributes.conv2d.drop_layer,
-                                   step->attributes.conv2d.drop_probability};
+                                   step->attributes.conv2d.drop_probability, (uint64_t)(step->part * pool.planes)};
     RETURN_IF_CUDA(kernel_bias_dropout_pool_relu(y->dtype, step->workspace, step_input(step, 2).data,
                                                  (int)between.dims[1], y->data, y->stride, step->outputs[1].data, pool,
                                                  dropout, stream),
@@ -191,6 +190,7 @@ Status prepare_conv2d_grad_parameters(CudaStep *step, Error *error)
     description.result = dw->dtype;
     step->launch = launch_grad_parameters;
     step->launches = step->outputs[1].present ? 2 : 1;
+    if (step->outputs[1].present) step->bytes += (double)view_bytes(dy); /* read again for the sum */
     RETURN_IF_ERROR(begin(step, view_count(dw) == 0 || view_count(dy) == 0, error));
     Convolution *convolution = step->own;
     if (convolution->empty) return STATUS_OK;
@@ -199,5 +199,7 @@ Status prepare_conv2d_grad_parameters(CudaStep *step, Error *error)
     description.result = dy->dtype;
     convolution->apart = true;
     step->launches++;
-    return make_plan(step, &description, (size_t)view_count(dw) * dtype_size(dy->dtype), error);
+    const size_t rounded = (size_t)view_count(dw) * dtype_size(dy->dtype);
+    step->bytes += 2 * (double)rounded;
+    return make_plan(step, &description, rounded, error);
 }

@@ -20,15 +20,18 @@
 #include "backend/cuda/check.h"
 #include "backend/cuda/devices.h"
 #include "backend/cuda/dnn.h"
+#include "backend/cuda/ranks.h"
 #include "backend/driver.h"
 #include "kernels/kernels.h"
 
 enum {
     CUDA_ALIGNMENT = 256,            /* of buffers in the arena: what the libraries want of a workspace */
     CUDA_VECTOR = 16,                /* bytes that a tensor's address and row stride are multiples of */
+    CUDA_MOST_DEVICES = 16,          /* that share a batch */
     CUDA_WORKSPACE_LIMIT = 64 << 20, /* bytes, of one step */
 };
 
+/* One device. */
 typedef struct CudaContext {
     int device;
     DType activation; /* F32, BF16, F16 */
@@ -38,10 +41,31 @@ typedef struct CudaContext {
     bool planning;            /* there is no device: nothing below exists, and no memory */
     cudaStream_t stream;      /* what plans run on */
     cudaStream_t copies;      /* of variables */
-    Dnn *dnn;
+    Dnn *dnn;                 /* when planning too */
     Blas *blas;
-    char description[192];
+    struct PlansAhead *ahead; /* the devices' */
 } CudaContext;
+
+/* The devices that share a batch, usually one. Variables are on all of them, and the same; a variable's address is the
+ * one on the first. */
+typedef struct CudaDevices {
+    CudaContext *replicas;
+    int count;
+    Ranks *ranks; /* NULL with one device */
+    struct PlansAhead *ahead;
+    struct Replicated *variables;
+    char description[192];
+} CudaDevices;
+
+/* context.c: the driver's functions of that name. */
+Status devices_open(const BackendOptions *options, const char *ordinals, void **out, Error *error);
+void devices_close(void *devices);
+Status variable_allocate(void *devices, size_t bytes, void **out, Error *error);
+void variable_release(void *devices, void *memory);
+Status variable_copy(void *devices, void *to, const void *from, size_t bytes, Error *error);
+Status variable_zero(void *devices, void *memory, size_t bytes, Error *error);
+/* A variable's memory on replica `replica`. */
+void *devices_variable(const CudaDevices *devices, int replica, void *variable);
 
 /* A slot as a step sees it: dense but for the stride of its rows. */
 typedef struct CudaView {
@@ -59,6 +83,7 @@ struct CudaStep {
     Status (*bind)(CudaStep *step, Error *error); /* called once addresses are known; NULL: nothing to do */
     void (*destroy)(CudaStep *step);              /* frees `own`; NULL: nothing to free */
     const CudaContext *cuda;
+    int part; /* of a batch that devices share: which samples */
     Attributes attributes;
     bool training;
     CudaView *inputs;
@@ -81,10 +106,12 @@ struct CudaStep {
 enum {
     CUDA_CONVERT = OPERATION_COUNT, /* x -> the same in another type */
     CUDA_COPY,                      /* rows of bytes */
-    CUDA_POOL_GRAD,        /* dropout2d(max_pool2d_grad(relu_grad(dy, y), index)): dy, y, index, random or none */
+    CUDA_POOL_GRAD,        /* dropout2d(max_pool2d_grad(relu_grad(dy, y), index)): dy, y, index, random or none; and the
+                              gradient of the bias before it */
     CUDA_CROSS_ENTROPY,    /* loss and gradient for a constant dloss (attributes.affine.shift): logits, labels */
     CUDA_LINEAR_RELU_GRAD, /* relu_grad(linear_grad_input(dy, w), y): dy, w, the mask of y */
-    CUDA_SGD_GROUP,        /* sgd of many tensors: lr, then their gradients -> w', v' of each, in place */
+    CUDA_SGD_GROUP,        /* sgd of many tensors: lr, their gradients, then their scale where there is one -> w', v'
+                              of each, in place */
     CUDA_KIND_COUNT,
 };
 
@@ -115,6 +142,10 @@ static inline int64_t view_count(const CudaView *view)
 {
     return shape_count(view->shape);
 }
+static inline size_t view_bytes(const CudaView *view)
+{
+    return (size_t)view_count(view) * dtype_size(view->dtype);
+}
 static inline int64_t view_rows(const CudaView *view)
 {
     return view->shape.rank > 0 ? view->shape.dims[0] : 1;
@@ -134,11 +165,11 @@ typedef Status CudaPrepare(CudaStep *step, Error *error);
 
 /* The rows of cuda_operation, by file. */
 CudaLaunch launch_affine, launch_add, launch_add_scaled, launch_relu, launch_relu_grad, launch_dropout, launch_copy;
-CudaPrepare prepare_convert; /* elementwise.c */
+CudaPrepare prepare_convert, prepare_scale_by; /* elementwise.c */
 CudaLaunch launch_slice, launch_weighted_sum, launch_weighted_sum_grad_weights, launch_weighted_sum_grad_values;
 CudaPrepare prepare_concat, prepare_slice_grad; /* join.c */
-CudaLaunch launch_adaptive_avg_pool2d, launch_adaptive_avg_pool2d_grad, launch_max_pool2d, launch_max_pool2d_grad,
-    launch_pool_grad; /* pooling.c */
+CudaLaunch launch_adaptive_avg_pool2d, launch_adaptive_avg_pool2d_grad, launch_max_pool2d, launch_max_pool2d_grad;
+CudaPrepare prepare_pool_grad; /* pooling.c */
 CudaPrepare prepare_conv2d, prepare_conv2d_pool, prepare_conv2d_grad_input,
     prepare_conv2d_grad_parameters; /* convolution.c */
 CudaPrepare prepare_linear, prepare_linear_grad_input, prepare_linear_relu_grad, prepare_linear_grad_parameters,
@@ -147,5 +178,5 @@ CudaLaunch launch_softmax, launch_softmax_grad, launch_cross_entropy_grad, launc
     launch_mean_squared_error_grad;
 CudaPrepare prepare_cross_entropy, prepare_cross_entropy_both, prepare_soft_cross_entropy,
     prepare_mean_squared_error; /* loss.c */
-CudaLaunch launch_clip_factor;
+CudaLaunch launch_clip_factor, launch_loss_scale;
 CudaPrepare prepare_global_norm, prepare_sgd_group; /* update.c */

@@ -1,11 +1,12 @@
-/* Sources, all NVIDIA's; dense figures, half of those that a sheet gives "with sparsity":
- *   A100  "NVIDIA A100 Tensor Core GPU" data sheet (SXM4, 80 GB), and the Ampere architecture white paper
- *   H100  "NVIDIA H100 Tensor Core GPU" data sheet (SXM5), and the Hopper architecture white paper
- *   L4    "NVIDIA L4 Tensor Core GPU" data sheet, and the Ada architecture white paper
- *   B200  "HGX B200" and "DGX B200" data sheets, divided by eight GPUs
- * Limits of a block and of a multiprocessor: CUDA C++ Programming Guide, "Technical Specifications per Compute
- * Capability". `launch` is an estimate, not from a sheet: kernels that depend on each other inside a CUDA graph start
- * 1 to 1.5 us apart. */
+/* Where the figures come from. None was read from a device, and none measured: they are what NVIDIA publishes, as it is
+ * quoted, dense (half of what a sheet gives "with sparsity"):
+ *   A100  SXM4, 80 GB: data sheet, Ampere architecture white paper
+ *   H100  SXM5: data sheet, Hopper architecture white paper
+ *   L4    data sheet; tensor rates are half of its 120 (TF32) and 242 (half precision) TFLOP/s with sparsity
+ *   B200  HGX, 1000 W. Quotations differ: memory 7.7 or 8 TB/s, FP32 75 or 80 TFLOP/s, TF32 1.1 or 1.13 PFLOP/s. FP32
+ * is what 148 multiprocessors of 128 lanes do at the clock below. Memory, cache and the properties for cuDNN are
+ * typical of such devices: a live one differs a little. `launch` is an estimate without a source: kernels that depend
+ * on each other inside a CUDA graph start 1 to 1.5 us apart. */
 #include "backend/cuda/devices.h"
 
 #include <strings.h>
@@ -31,6 +32,7 @@ static const DeviceSheet sheets[] = {
         .l2_cache = 41943040,
         .clock = 1.41e9,
         .bandwidth = 2.039e12,
+        .link = 32e9,
         .fp32 = 19.5e12,
         .tf32 = 156e12,
         .bf16 = 312e12,
@@ -48,6 +50,7 @@ static const DeviceSheet sheets[] = {
         .l2_cache = 52428800,
         .clock = 1.98e9,
         .bandwidth = 3.35e12,
+        .link = 64e9,
         .fp32 = 67e12,
         .tf32 = 494.5e12,
         .bf16 = 989.5e12,
@@ -65,6 +68,7 @@ static const DeviceSheet sheets[] = {
         .l2_cache = 50331648,
         .clock = 2.04e9,
         .bandwidth = 300e9,
+        .link = 32e9,
         .fp32 = 30.3e12,
         .tf32 = 60e12,
         .bf16 = 121e12,
@@ -81,6 +85,7 @@ static const DeviceSheet sheets[] = {
         .l2_cache = 132644864,
         .clock = 1.965e9,
         .bandwidth = 8e12,
+        .link = 64e9,
         .fp32 = 75e12,
         .tf32 = 1.1e15,
         .bf16 = 2.25e15,

@@ -1,4 +1,4 @@
-/* What the data sheets say about the GPUs that plans are made for ahead of time, and rooflines are drawn for, on hosts
+/* Published figures of the GPUs that plans are made for ahead of time, and rooflines are drawn for, on hosts
  * that have none of them. Constants: nothing to own, any thread may read them. */
 #pragma once
 
@@ -15,6 +15,7 @@ typedef struct DeviceSheet {
     size_t l2_cache;        /* bytes */
     double clock;           /* boost, Hz */
     double bandwidth;       /* of memory, B/s */
+    double link;            /* to the host, in one direction, B/s: PCIe at 16 lanes */
     double fp32, tf32;      /* peak FLOP/s, a multiply-add being two; TF32 and half precision on dense tensor cores */
     double bf16, fp16;      /* sums in float */
     double launch;          /* seconds from the start of one small kernel to that of the next, inside a CUDA graph */

@@ -34,6 +34,24 @@ Status launch_add_scaled(const CudaStep *step, cudaStream_t stream, Error *error
     return STATUS_OK;
 }
 
+/* 0 + s x */
+static Status launch_scale_by(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    const CudaView *x = &step->inputs[0], *y = &step->outputs[0];
+    RETURN_IF_CUDA(cudaMemsetAsync(y->data, 0, (size_t)view_count(y) * dtype_size(y->dtype), stream), error);
+    RETURN_IF_CUDA(kernel_add_scaled(y->dtype, y->data, x->data, step->inputs[1].data, y->data, view_count(y), stream),
+                   error);
+    return STATUS_OK;
+}
+
+Status prepare_scale_by(CudaStep *step, Error *error)
+{
+    (void)error;
+    step->launch = launch_scale_by;
+    step->launches = 2;
+    return STATUS_OK;
+}
+
 Status launch_relu(const CudaStep *step, cudaStream_t stream, Error *error)
 {
     const CudaView *y = &step->outputs[0];
@@ -58,7 +76,8 @@ Status launch_dropout(const CudaStep *step, cudaStream_t stream, Error *error)
                               ? view_count(x) / (x->shape.dims[0] * x->shape.dims[1])
                               : 1;
     const KernelDropout dropout = {step->inputs[1].data, step->attributes.dropout.layer,
-                                   step->attributes.dropout.probability};
+                                   step->attributes.dropout.probability,
+                                   (uint64_t)step->part * (uint64_t)(view_count(x) / group)};
     RETURN_IF_CUDA(kernel_dropout(x->dtype, x->data, step->outputs[0].data, view_count(x), group, dropout, stream),
                    error);
     return STATUS_OK;

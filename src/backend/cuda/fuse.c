@@ -47,6 +47,38 @@ static Status draft_fused(Compiler *compiler, int kind, const Node *node, const 
 
 /* --- relu_grad, max_pool2d_grad and dropout2d: what lies between two convolutions on the way back --- */
 
+/* The convolution whose bias has the sum of this gradient as its own; NULL: none that a step can sum for. */
+static const Node *bias_summed(const Compiler *compiler, Value gradient)
+{
+    for (int n = 0; n < graph_node_count(compiler->graph); n++) {
+        const Node *node = graph_node(compiler->graph, n);
+        if (node->operation == OP_CONV2D_GRAD_PARAMETERS && value_is(node->inputs[0], gradient) &&
+            compiler->uses[node->outputs[1].id] > 0 &&
+            graph_shape(compiler->graph, gradient).dims[1] <= KERNEL_MOST_SUMS)
+            return node;
+    }
+    return NULL;
+}
+
+static Status draft_pool_grad(Compiler *compiler, const Node *pool, const int *slots, Value result, Draft **out,
+                              Error *error)
+{
+    const DType type = compiler->cuda->activation;
+    const Node *convolution = bias_summed(compiler, result);
+    if (convolution == NULL) return draft_fused(compiler, CUDA_POOL_GRAD, pool, slots, 4, result, type, out, error);
+    const Value bias = convolution->outputs[1];
+    const int dx = add_slot(compiler, result, type, graph_shape(compiler->graph, result));
+    const int db = add_slot(compiler, bias, DTYPE_F32, graph_shape(compiler->graph, bias));
+    Draft *draft = dx >= 0 && db >= 0 ? add_draft(compiler, CUDA_POOL_GRAD, convolution, 4, 2) : NULL;
+    if (draft == NULL) return no_memory(error);
+    for (int i = 0; i < 4; i++)
+        draft->inputs[i] = slots[i];
+    draft->outputs[0] = *slot_in(compiler, result, type) = dx;
+    draft->outputs[1] = *slot_in(compiler, bias, DTYPE_F32) = db;
+    *out = draft;
+    return STATUS_OK;
+}
+
 static Status fuse_pool_grad(Compiler *compiler, int n, bool *fused, Error *error)
 {
     const Graph *graph = compiler->graph;
@@ -68,7 +100,7 @@ static Status fuse_pool_grad(Compiler *compiler, int n, bool *fused, Error *erro
         want_input(compiler, relu, drops ? drop->inputs[1] : VALUE_NONE, DTYPE_I64, false, &slots[3], error));
     Draft *draft;
     const Value result = drops ? drop->outputs[0] : pool->outputs[0];
-    RETURN_IF_ERROR(draft_fused(compiler, CUDA_POOL_GRAD, pool, slots, 4, result, type, &draft, error));
+    RETURN_IF_ERROR(draft_pool_grad(compiler, pool, slots, result, &draft, error));
     draft->attributes = drops ? drop->attributes : (Attributes){.dropout = {.probability = 0}};
     compiler->taken[p] = *fused = true;
     if (drops) compiler->taken[d] = true;
@@ -156,7 +188,10 @@ static Status fuse_linear_relu_grad(Compiler *compiler, int n, bool *fused, Erro
     if (r < 0) return STATUS_OK;
     const Node *relu = graph_node(compiler->graph, r);
     const int mask = compiler->masks[relu->inputs[1].id];
-    if (mask < 0 || !value_is(relu->inputs[0], node->outputs[0])) return STATUS_OK;
+    const int64_t products = graph_shape(compiler->graph, node->inputs[0]).dims[1];
+    if (mask < 0 || products < 2 || /* of one product cuBLASLt masks nothing */
+        !value_is(relu->inputs[0], node->outputs[0]))
+        return STATUS_OK;
     const DType type = compiler->cuda->activation;
     int slots[3] = {-1, -1, mask};
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, true, &slots[0], error));
@@ -169,12 +204,55 @@ static Status fuse_linear_relu_grad(Compiler *compiler, int n, bool *fused, Erro
     return STATUS_OK;
 }
 
-/* --- updates: all that follow each other, with the same rate and attributes, are one step --- */
+/* --- a linear layer's gradient of which only some columns are wanted: those of the weights suffice --- */
+
+/* Columns `start` on of a slot's matrix, as many as `columns`; -1: no memory. */
+static int add_columns(Compiler *compiler, int matrix, int64_t start, int64_t columns)
+{
+    const Shape whole = compiler->slots[matrix].shape;
+    const int part = add_slot(compiler, VALUE_NONE, compiler->slots[matrix].dtype, shape_of(whole.dims[0], columns));
+    if (part < 0) return part;
+    compiler->slots[part].parent = matrix;
+    compiler->slots[part].offset = start;
+    compiler->slots[part].constant = compiler->slots[matrix].constant;
+    return part;
+}
+
+static Status fuse_linear_columns(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Node *node = graph_node(compiler->graph, n);
+    const int s = only_reader(compiler, node->outputs[0], OP_SLICE);
+    if (s < 0 || graph_node(compiler->graph, s)->attributes.axis.axis != 1) return STATUS_OK;
+    const Node *slice = graph_node(compiler->graph, s);
+    const DType type = compiler->cuda->activation;
+    const int64_t start = slice->attributes.axis.start, columns = slice->attributes.axis.stop - start;
+    const int64_t all = graph_shape(compiler->graph, node->outputs[0]).dims[1];
+    if ((size_t)start * dtype_size(type) % CUDA_VECTOR != 0 || (size_t)all * dtype_size(type) % CUDA_VECTOR != 0)
+        return STATUS_OK;
+    int slots[2];
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, true, &slots[0], error));
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], type, false, &slots[1], error));
+    slots[1] = add_columns(compiler, slots[1], start, columns);
+    if (slots[1] < 0) return no_memory(error);
+    Draft *draft;
+    RETURN_IF_ERROR(
+        draft_fused(compiler, OP_LINEAR_GRAD_INPUT, node, slots, 2, slice->outputs[0], type, &draft, error));
+    draft->flops = operation_flops(compiler->graph, node) * (double)columns / (double)all;
+    compiler->taken[s] = *fused = true;
+    return STATUS_OK;
+}
+
+/* --- updates: all that follow each other, with the same rate, scale and attributes, are one step --- */
+
+static Value gradient_scale(const Node *update)
+{
+    return update->input_count > 4 ? update->inputs[4] : VALUE_NONE;
+}
 
 static bool same_update(const Node *a, const Node *b)
 {
     return b->operation == OP_SGD && value_is(a->inputs[3], b->inputs[3]) &&
-           a->attributes.sgd.momentum == b->attributes.sgd.momentum &&
+           value_is(gradient_scale(a), gradient_scale(b)) && a->attributes.sgd.momentum == b->attributes.sgd.momentum &&
            a->attributes.sgd.weight_decay == b->attributes.sgd.weight_decay &&
            a->attributes.sgd.nesterov == b->attributes.sgd.nesterov;
 }
@@ -190,13 +268,18 @@ static Status copy_updated(Compiler *compiler, const Node *node, int i, int *out
     return draft_copy(compiler, node, from, *out, error);
 }
 
-static Status fill_group(Compiler *compiler, int first, int count, int *slots, Error *error)
+/* Fills the slots of an update: inputs (rate, gradients, and their scale where there is one), then outputs. */
+static Status fill_group(Compiler *compiler, int first, int count, int inputs, int *slots, Error *error)
 {
+    const Node *node = graph_node(compiler->graph, first);
+    RETURN_IF_ERROR(require(compiler, node, node->inputs[3], DTYPE_F32, false, &slots[0], error));
+    if (inputs > 1 + count)
+        RETURN_IF_ERROR(require(compiler, node, node->inputs[4], DTYPE_F32, false, &slots[1 + count], error));
     for (int k = 0; k < count; k++) {
-        const Node *node = graph_node(compiler->graph, first + k);
+        node = graph_node(compiler->graph, first + k);
         RETURN_IF_ERROR(require(compiler, node, node->inputs[2], DTYPE_F32, false, &slots[1 + k], error));
-        RETURN_IF_ERROR(copy_updated(compiler, node, 0, &slots[1 + count + 2 * k], error));
-        RETURN_IF_ERROR(copy_updated(compiler, node, 1, &slots[2 + count + 2 * k], error));
+        RETURN_IF_ERROR(copy_updated(compiler, node, 0, &slots[inputs + 2 * k], error));
+        RETURN_IF_ERROR(copy_updated(compiler, node, 1, &slots[inputs + 2 * k + 1], error));
         compiler->taken[first + k] = true;
     }
     return STATUS_OK;
@@ -209,12 +292,12 @@ static Status fuse_sgd(Compiler *compiler, int n, bool *fused, Error *error)
     double flops = 0, bytes = 0;
     while (n + count < graph_node_count(compiler->graph) && same_update(first, graph_node(compiler->graph, n + count)))
         count++;
-    int *slots = malloc((size_t)(1 + 3 * count) * sizeof *slots);
+    const int inputs = 1 + count + (value_exists(gradient_scale(first)) ? 1 : 0);
+    int *slots = malloc((size_t)(inputs + 2 * count) * sizeof *slots);
     if (slots == NULL) return no_memory(error);
-    Status status = require(compiler, first, first->inputs[3], DTYPE_F32, false, &slots[0], error);
-    if (status == STATUS_OK) status = fill_group(compiler, n, count, slots, error);
-    Draft *draft = status == STATUS_OK ? add_draft(compiler, CUDA_SGD_GROUP, first, 1 + count, 2 * count) : NULL;
-    for (int i = 0; draft != NULL && i < 1 + 3 * count; i++)
+    const Status status = fill_group(compiler, n, count, inputs, slots, error);
+    Draft *draft = status == STATUS_OK ? add_draft(compiler, CUDA_SGD_GROUP, first, inputs, 2 * count) : NULL;
+    for (int i = 0; draft != NULL && i < inputs + 2 * count; i++)
         draft->inputs[i] = slots[i]; /* outputs follow inputs */
     free(slots);
     if (status != STATUS_OK) return status;
@@ -239,7 +322,8 @@ Status fuse(Compiler *compiler, int n, bool *fused, Error *error)
     case OP_LINEAR:
         return fuse_linear_mask(compiler, n, fused, error);
     case OP_LINEAR_GRAD_INPUT:
-        return fuse_linear_relu_grad(compiler, n, fused, error);
+        RETURN_IF_ERROR(fuse_linear_relu_grad(compiler, n, fused, error));
+        return *fused ? STATUS_OK : fuse_linear_columns(compiler, n, fused, error);
     case OP_SGD:
         return fuse_sgd(compiler, n, fused, error);
     default:

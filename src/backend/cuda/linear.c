@@ -1,12 +1,13 @@
 /* Matrix products by cuBLASLt, each with what follows it as an epilogue. */
 #include <stdlib.h>
 
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/plans_ahead.h"
 
 typedef struct Product {
     BlasPlan *plan;
-    bool empty;     /* nothing to compute */
-    bool zero_bias; /* the epilogue wants a bias, and the layer has none: kept zeros stand for it */
+    bool empty;      /* nothing to compute */
+    bool bias_apart; /* the gradient of a bias in a kernel of its own */
+    bool zero_bias;  /* the epilogue wants a bias, and the layer has none: kept zeros stand for it */
 } Product;
 
 static void destroy_product(CudaStep *step)
@@ -26,7 +27,7 @@ static Status prepare_product(CudaStep *step, BlasMatmul matmul, Error *error)
     matmul.tf32 = step->cuda->tf32;
     product->empty = matmul.m == 0 || matmul.n == 0 || matmul.k == 0;
     if (product->empty || step->cuda->planning) return STATUS_OK;
-    RETURN_IF_ERROR(blas_plan_create(step->cuda->blas, &matmul, CUDA_WORKSPACE_LIMIT, NULL, &product->plan, error));
+    RETURN_IF_ERROR(plan_product(step->cuda, &matmul, &product->plan, error));
     step->workspace_bytes = blas_plan_workspace(product->plan);
     step->implementation = blas_plan_name(product->plan);
     return STATUS_OK;
@@ -122,27 +123,38 @@ static Status launch_grad_parameters(const CudaStep *step, cudaStream_t stream, 
     const CudaView *db = &step->outputs[1];
     if (product->empty && db->present)
         RETURN_IF_CUDA(cudaMemsetAsync(db->data, 0, (size_t)view_count(db) * dtype_size(db->dtype), stream), error);
-    return launch_product(step, stream, &step->inputs[0], &step->inputs[1], &step->outputs[0], db->data, NULL, error);
+    if (product->bias_apart)
+        RETURN_IF_CUDA(kernel_channel_sum(step->inputs[0].dtype, step->inputs[0].data, db->data,
+                                          step->inputs[0].shape.dims[0], (int)step->inputs[0].shape.dims[1], 1, stream),
+                       error);
+    return launch_product(step, stream, &step->inputs[0], &step->inputs[1], &step->outputs[0],
+                          product->bias_apart ? NULL : db->data, NULL, error);
 }
 
 Status prepare_linear_grad_parameters(CudaStep *step, Error *error)
 {
     const CudaView *dy = &step->inputs[0], *x = &step->inputs[1], *dw = &step->outputs[0];
-    const BlasMatmul matmul = {.m = dy->shape.dims[1],
-                               .n = x->shape.dims[1],
-                               .k = x->shape.dims[0],
-                               .transpose_a = true,
-                               .lda = dy->stride,
-                               .ldb = x->stride,
-                               .ldc = dw->stride,
-                               .type = dy->dtype,
-                               .result = dw->dtype,
-                               .epilogue = step->outputs[1].present ? BLAS_BIAS_GRAD_A : BLAS_PLAIN};
+    BlasMatmul matmul = {.m = dy->shape.dims[1],
+                         .n = x->shape.dims[1],
+                         .k = x->shape.dims[0],
+                         .transpose_a = true,
+                         .lda = dy->stride,
+                         .ldb = x->stride,
+                         .ldc = dw->stride,
+                         .type = dy->dtype,
+                         .result = dw->dtype,
+                         .epilogue = step->outputs[1].present ? BLAS_BIAS_GRAD_A : BLAS_PLAIN};
     step->launch = launch_grad_parameters;
-    if (step->outputs[1].present && blas_bias_type(&matmul) != step->outputs[1].dtype)
-        return error_set(error, STATUS_INTERNAL, "the gradient of a bias is %s, expected %s",
-                         dtype_name(blas_bias_type(&matmul)), dtype_name(step->outputs[1].dtype));
-    return prepare_product(step, matmul, error);
+    const Status status = prepare_product(step, matmul, error);
+    if (status != STATUS_UNIMPLEMENTED || !step->outputs[1].present) return status;
+    matmul.epilogue = BLAS_PLAIN;
+    destroy_product(step);
+    step->own = NULL;
+    step->launches = 2;
+    step->bytes += (double)view_bytes(dy); /* read again for the sum */
+    RETURN_IF_ERROR(prepare_product(step, matmul, error));
+    ((Product *)step->own)->bias_apart = true;
+    return STATUS_OK;
 }
 
 static Status launch_matmul(const CudaStep *step, cudaStream_t stream, Error *error)

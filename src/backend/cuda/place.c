@@ -59,7 +59,7 @@ static Status prepare_step(const Compiler *compiler, const Draft *draft, CudaSte
 }
 
 /* Constant steps come first. Writes the order of drafts to order[], makes steps. */
-static Status prepare_steps(const Compiler *compiler, CudaPlan *plan, int *order, Error *error)
+static Status prepare_steps(const Compiler *compiler, CudaPart *part, int *order, Error *error)
 {
     size_t views = 1;
     int count = 0;
@@ -70,19 +70,19 @@ static Status prepare_steps(const Compiler *compiler, CudaPlan *plan, int *order
             order[count++] = d;
             views += (size_t)(draft->input_count + draft->output_count);
         }
-        if (constant == 1) plan->constant_count = count;
+        if (constant == 1) part->constant_count = count;
     }
-    plan->steps = calloc((size_t)count + 1, sizeof *plan->steps);
-    plan->views = calloc(views, sizeof *plan->views);
-    if (plan->steps == NULL || plan->views == NULL) return no_memory(error);
-    CudaView *next = plan->views;
+    part->steps = calloc((size_t)count + 1, sizeof *part->steps);
+    part->views = calloc(views, sizeof *part->views);
+    if (part->steps == NULL || part->views == NULL) return no_memory(error);
+    CudaView *next = part->views;
     for (int s = 0; s < count; s++) {
         const Draft *draft = &compiler->drafts[order[s]];
-        CudaStep *step = &plan->steps[s];
+        CudaStep *step = &part->steps[s];
         step->inputs = next;
         step->outputs = next + draft->input_count;
         next += draft->input_count + draft->output_count;
-        plan->step_count = s + 1; /* so that destroying a half made plan frees what this step made */
+        part->step_count = s + 1; /* so that destroying a half made plan frees what this step made */
         const Status status = prepare_step(compiler, draft, step, error);
         if (status == STATUS_OK) continue;
         error_prefix(error, "%s '%s'", step->operation, step->layer);
@@ -96,7 +96,7 @@ static Status prepare_steps(const Compiler *compiler, CudaPlan *plan, int *order
 /* One buffer a slot, one a step for its workspace, and those that live as long as the plan. */
 typedef struct Memory {
     MemoryBuffer *slots, *workspaces;
-    MemoryBuffer *inputs, *outputs, *kept;
+    MemoryBuffer *inputs, *outputs, *gradients, *kept;
     int count;
 } Memory;
 
@@ -121,9 +121,9 @@ static size_t home_bytes(const Compiler *compiler, SlotHome home)
     return bytes;
 }
 
-static void measure(const Compiler *compiler, CudaPlan *plan, const int *order, Memory *memory)
+static void measure(const Compiler *compiler, CudaPart *part, const int *order, Memory *memory)
 {
-    const int last = plan->step_count;
+    const int last = part->step_count;
     size_t kept = 0;
     for (int i = 0; i < compiler->slot_count; i++) {
         const Slot *slot = &compiler->slots[i];
@@ -131,114 +131,146 @@ static void measure(const Compiler *compiler, CudaPlan *plan, const int *order, 
         memory->slots[i] = (MemoryBuffer){.size = own ? slot_bytes(compiler, i) : 0, .first = last, .last = 0};
         if (own && slot->constant) memory->slots[i].first = 0, memory->slots[i].last = last;
     }
-    for (int s = 0; s < plan->step_count; s++) {
+    for (int s = 0; s < part->step_count; s++) {
         const Draft *draft = &compiler->drafts[order[s]];
         for (int i = 0; i < draft->input_count; i++)
             touch(compiler, memory, draft->inputs[i], s);
         for (int i = 0; i < draft->output_count; i++)
             touch(compiler, memory, draft->outputs[i], s);
-        memory->workspaces[s] = (MemoryBuffer){.size = plan->steps[s].workspace_bytes, .first = s, .last = s};
-        kept += plan->steps[s].kept_bytes;
+        memory->workspaces[s] = (MemoryBuffer){.size = part->steps[s].workspace_bytes, .first = s, .last = s};
+        kept += part->steps[s].kept_bytes;
     }
     for (int i = 0; i < compiler->slot_count; i++)
         if (memory->slots[i].first > memory->slots[i].last) memory->slots[i] = (MemoryBuffer){.size = 0};
-    plan->input_bytes = home_bytes(compiler, HOME_INPUT);
-    plan->output_bytes = home_bytes(compiler, HOME_OUTPUT);
-    *memory->inputs = (MemoryBuffer){.size = plan->input_bytes, .last = last};
-    *memory->outputs = (MemoryBuffer){.size = plan->output_bytes, .last = last};
+    part->input_bytes = home_bytes(compiler, HOME_INPUT);
+    part->output_bytes = home_bytes(compiler, HOME_OUTPUT);
+    part->gradient_bytes = home_bytes(compiler, HOME_GRADIENT);
+    *memory->inputs = (MemoryBuffer){.size = part->input_bytes, .last = last};
+    *memory->outputs = (MemoryBuffer){.size = part->output_bytes, .last = last};
+    *memory->gradients = (MemoryBuffer){.size = part->gradient_bytes, .last = last};
     *memory->kept = (MemoryBuffer){.size = kept, .last = last};
 }
 
-static Status allocate(CudaPlan *plan, Error *error)
+static Status allocate(CudaPart *part, Error *error)
 {
-    const size_t host = size_align(plan->input_bytes, CUDA_ALIGNMENT) + plan->output_bytes;
-    RETURN_IF_CUDA(cudaMalloc((void **)&plan->arena, plan->arena_bytes > 0 ? plan->arena_bytes : CUDA_ALIGNMENT),
+    RETURN_IF_CUDA(cudaMalloc((void **)&part->arena, part->arena_bytes > 0 ? part->arena_bytes : CUDA_ALIGNMENT),
                    error);
-    RETURN_IF_CUDA(cudaHostAlloc((void **)&plan->host, host > 0 ? host : CUDA_ALIGNMENT, cudaHostAllocDefault), error);
-    memset(plan->host, 0, host > 0 ? host : CUDA_ALIGNMENT);
     return STATUS_OK;
 }
 
-static void *address(const Compiler *compiler, const CudaPlan *plan, const Memory *memory, int slot)
+static void *address(const Compiler *compiler, const CudaPart *part, const Memory *memory, int slot)
 {
     int64_t offset, stride;
     if (slot < 0) return NULL;
     const int root = slot_root(compiler, slot, &offset, &stride);
     const Slot *home = &compiler->slots[root];
     unsigned char *base = home->variable;
-    if (home->home == HOME_ARENA) base = plan->arena + memory->slots[root].offset;
-    if (home->home == HOME_INPUT) base = plan->arena + memory->inputs->offset + home->place;
-    if (home->home == HOME_OUTPUT) base = plan->arena + memory->outputs->offset + home->place;
+    if (home->home == HOME_ARENA) base = part->arena + memory->slots[root].offset;
+    if (home->home == HOME_INPUT) base = part->arena + memory->inputs->offset + home->place;
+    if (home->home == HOME_OUTPUT) base = part->arena + memory->outputs->offset + home->place;
+    if (home->home == HOME_GRADIENT) base = part->arena + memory->gradients->offset + home->place;
     return base + (size_t)offset * dtype_size(compiler->slots[slot].dtype);
 }
 
-static Status bind_steps(const Compiler *compiler, CudaPlan *plan, const int *order, const Memory *memory, Error *error)
+static Status bind_steps(const Compiler *compiler, CudaPart *part, const int *order, const Memory *memory, Error *error)
 {
     size_t kept = memory->kept->offset;
+    if (part->gradient_bytes > 0) /* what lies between gradients is reduced with them */
+        RETURN_IF_CUDA(cudaMemsetAsync(part->arena + part->gradients_at, 0, part->gradient_bytes, part->cuda->stream),
+                       error);
     if (memory->kept->size > 0)
-        RETURN_IF_CUDA(cudaMemsetAsync(plan->arena + kept, 0, memory->kept->size, plan->cuda->stream), error);
-    for (int s = 0; s < plan->step_count; s++) {
-        CudaStep *step = &plan->steps[s];
+        RETURN_IF_CUDA(cudaMemsetAsync(part->arena + kept, 0, memory->kept->size, part->cuda->stream), error);
+    for (int s = 0; s < part->step_count; s++) {
+        CudaStep *step = &part->steps[s];
         const Draft *draft = &compiler->drafts[order[s]];
         for (int i = 0; i < draft->input_count; i++)
-            step->inputs[i].data = address(compiler, plan, memory, draft->inputs[i]);
+            step->inputs[i].data = address(compiler, part, memory, draft->inputs[i]);
         for (int i = 0; i < draft->output_count; i++)
-            step->outputs[i].data = address(compiler, plan, memory, draft->outputs[i]);
-        step->workspace = plan->arena + memory->workspaces[s].offset;
-        step->kept = plan->arena + kept;
+            step->outputs[i].data = address(compiler, part, memory, draft->outputs[i]);
+        step->workspace = part->arena + memory->workspaces[s].offset;
+        step->kept = part->arena + kept;
         kept += step->kept_bytes;
         if (step->bind != NULL) RETURN_IF_ERROR(step->bind(step, error));
     }
-    RETURN_IF_CUDA(cudaStreamSynchronize(plan->cuda->stream), error);
+    RETURN_IF_CUDA(cudaStreamSynchronize(part->cuda->stream), error);
     return STATUS_OK;
 }
 
-/* The inputs' and outputs' memory as the host sees it. */
-static Status publish_values(Compiler *compiler, CudaPlan *plan, Error *error)
+/* --- buckets --- */
+
+enum { BUCKET_BYTES = 1 << 20 }; /* large enough for a link's bandwidth to count, and not its latency */
+
+/* The step that makes a gradient, and the bytes of the gradients up to its end. */
+static Status add_bucket(CudaPart *part, int after, size_t end, Error *error)
 {
-    const Graph *graph = compiler->graph;
-    unsigned char *outputs = plan->host + size_align(plan->input_bytes, CUDA_ALIGNMENT);
-    plan->inputs = calloc((size_t)graph_value_count(graph) + 1, sizeof *plan->inputs);
-    plan->outputs = calloc((size_t)graph_output_count(graph) + 1, sizeof *plan->outputs);
-    if (plan->inputs == NULL || plan->outputs == NULL) return no_memory(error);
-    for (int i = 0; i < compiler->slot_count; i++) {
-        const Slot *slot = &compiler->slots[i];
-        if (slot->home == HOME_INPUT)
-            plan->inputs[slot->value.id] = tensor_view(slot->dtype, slot->shape, plan->host + slot->place);
-    }
-    for (int i = 0; i < graph_output_count(graph); i++) {
-        const Value value = graph_output_at(graph, i);
-        const Slot *slot = &compiler->slots[*slot_in(compiler, value, graph_value(graph, value)->dtype)];
-        plan->outputs[i] = tensor_view(slot->dtype, slot->shape, outputs + slot->place);
-    }
+    const size_t begin = part->bucket_count > 0 ? part->buckets[part->bucket_count - 1].end : 0;
+    Bucket *moved = realloc(part->buckets, ((size_t)part->bucket_count + 1) * sizeof *moved);
+    if (moved == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for buckets of gradients");
+    part->buckets = moved;
+    part->buckets[part->bucket_count++] = (Bucket){after, begin, end};
     return STATUS_OK;
 }
 
-Status place_steps(Compiler *compiler, CudaPlan *plan, Error *error)
+/* Gradients lie in the order in which steps make them, so a bucket is a range of bytes. */
+static Status fill_buckets(const Compiler *compiler, CudaPart *part, const int *order, Error *error)
+{
+    size_t begin = 0, end = 0;
+    int last = -1;
+    part->wait_before = -1;
+    for (int s = 0; s < part->step_count; s++) {
+        const Draft *draft = &compiler->drafts[order[s]];
+        size_t made = end;
+        for (int i = 0; i < draft->output_count; i++) {
+            if (draft->outputs[i] < 0 || compiler->slots[draft->outputs[i]].home != HOME_GRADIENT) continue;
+            const size_t to = compiler->slots[draft->outputs[i]].place + slot_bytes(compiler, draft->outputs[i]);
+            if (to > made) made = to;
+        }
+        for (int i = 0; i < draft->input_count && part->wait_before < 0; i++)
+            if (draft->inputs[i] >= 0 && compiler->slots[draft->inputs[i]].home == HOME_GRADIENT) part->wait_before = s;
+        if (made == end) continue;
+        end = made;
+        last = s;
+        if (end - begin < BUCKET_BYTES) continue;
+        RETURN_IF_ERROR(add_bucket(part, s, end, error));
+        begin = end;
+    }
+    if (end > begin) RETURN_IF_ERROR(add_bucket(part, last, end, error));
+    if (part->bucket_count > 0 && part->wait_before <= part->buckets[part->bucket_count - 1].after)
+        return error_set(error, STATUS_UNIMPLEMENTED,
+                         "a step reads gradients before all of them are made, which several "
+                         "devices can't do");
+    return STATUS_OK;
+}
+
+Status place_steps(Compiler *compiler, CudaPart *part, int index, Error *error)
 {
     Status status;
-    const size_t most = (size_t)compiler->slot_count + (size_t)compiler->draft_count + 3;
+    const size_t most = (size_t)compiler->slot_count + (size_t)compiler->draft_count + 4;
     int *order = calloc((size_t)compiler->draft_count + 1, sizeof *order);
     MemoryBuffer *buffers = calloc(most, sizeof *buffers);
     if (order == NULL || buffers == NULL) {
         status = no_memory(error);
         goto done;
     }
-    GOTO_IF_ERROR(prepare_steps(compiler, plan, order, error), done);
+    GOTO_IF_ERROR(prepare_steps(compiler, part, order, error), done);
     Memory memory = {.slots = buffers, .workspaces = buffers + compiler->slot_count};
-    memory.inputs = memory.workspaces + plan->step_count;
+    memory.inputs = memory.workspaces + part->step_count;
     memory.outputs = memory.inputs + 1;
-    memory.kept = memory.inputs + 2;
-    memory.count = compiler->slot_count + plan->step_count + 3;
-    measure(compiler, plan, order, &memory);
+    memory.gradients = memory.inputs + 2;
+    memory.kept = memory.inputs + 3;
+    memory.count = compiler->slot_count + part->step_count + 4;
+    measure(compiler, part, order, &memory);
     GOTO_IF_ERROR(
-        memory_plan(buffers, memory.count, CUDA_ALIGNMENT, plan->cuda->memory_limit, &plan->arena_bytes, error), done);
-    plan->inputs_at = memory.inputs->offset;
-    plan->outputs_at = memory.outputs->offset;
-    if (plan->cuda->planning) goto done;
-    GOTO_IF_ERROR(allocate(plan, error), done);
-    GOTO_IF_ERROR(bind_steps(compiler, plan, order, &memory, error), done);
-    GOTO_IF_ERROR(publish_values(compiler, plan, error), done);
+        memory_plan(buffers, memory.count, CUDA_ALIGNMENT, part->cuda->memory_limit, &part->arena_bytes, error), done);
+    part->inputs_at = memory.inputs->offset;
+    part->outputs_at = memory.outputs->offset;
+    part->gradients_at = memory.gradients->offset;
+    for (int i = 0; i < part->step_count; i++)
+        part->steps[i].part = index;
+    GOTO_IF_ERROR(fill_buckets(compiler, part, order, error), done);
+    if (part->cuda->planning) goto done;
+    GOTO_IF_ERROR(allocate(part, error), done);
+    GOTO_IF_ERROR(bind_steps(compiler, part, order, &memory, error), done);
 done:
     free(order);
     free(buffers);

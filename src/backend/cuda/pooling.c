@@ -46,17 +46,33 @@ Status launch_max_pool2d_grad(const CudaStep *step, cudaStream_t stream, Error *
     return STATUS_OK;
 }
 
-/* dy, y, index, random or none -> dx; dy and y are images whose rows (one an image) may lie apart. */
-Status launch_pool_grad(const CudaStep *step, cudaStream_t stream, Error *error)
+/* dy, y, index, random or none -> dx, and db where it is wanted; dy and y are images whose rows (one an image) may lie
+ * apart. */
+static Status launch_pool_grad(const CudaStep *step, cudaStream_t stream, Error *error)
 {
     const CudaView *dy = &step->inputs[0], *y = &step->inputs[1], *dx = &step->outputs[0];
     KernelPool pool = pool_of(step, dx, y);
     pool.kernel[0] = pool.kernel[1] = pool.stride[0] = pool.stride[1] = 2;
     const KernelDropout dropout = {step->inputs[3].data, step->attributes.dropout.layer,
-                                   step->attributes.dropout.probability};
+                                   step->attributes.dropout.probability, (uint64_t)(step->part * pool.planes)};
+    if (step->output_count > 1) {
+        RETURN_IF_CUDA(kernel_dropout_pool_relu_bias_grad(dx->dtype, dy->data, dy->stride, y->data, y->stride,
+                                                          step->inputs[2].data, (int)dx->shape.dims[1], dx->data,
+                                                          step->outputs[1].data, pool, dropout, step->kept, stream),
+                       error);
+        return STATUS_OK;
+    }
     RETURN_IF_CUDA(kernel_dropout_pool_relu_grad(dx->dtype, dy->data, dy->stride, y->data, y->stride,
                                                  step->inputs[2].data, (int)dx->shape.dims[1], dx->data, pool, dropout,
                                                  stream),
                    error);
+    return STATUS_OK;
+}
+
+Status prepare_pool_grad(CudaStep *step, Error *error)
+{
+    (void)error;
+    step->launch = launch_pool_grad;
+    if (step->output_count > 1) step->kept_bytes = KERNEL_SCRATCH_BYTES;
     return STATUS_OK;
 }

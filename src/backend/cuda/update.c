@@ -14,19 +14,18 @@ static Status upload(const CudaStep *step, const KernelTensor *table, int count,
     return STATUS_OK;
 }
 
-static int64_t elements(const CudaStep *step, int first)
+static int64_t elements(const CudaStep *step, int first, int count)
 {
-    int64_t count = 0;
-    for (int i = first; i < step->input_count; i++)
-        count += view_count(&step->inputs[i]);
-    return count;
+    int64_t sum = 0;
+    for (int i = 0; i < count; i++)
+        sum += view_count(&step->inputs[first + i]);
+    return sum;
 }
 
-/* Makes the table of the inputs from `first` on, with the outputs in pairs (parameter, momentum) where there are such.
- */
-static Status bind_table(CudaStep *step, int first, size_t offset, Error *error)
+/* Makes the table of `count` inputs from `first` on, with the outputs in pairs (parameter, momentum) where there are
+ * such. */
+static Status bind_table(CudaStep *step, int first, int count, size_t offset, Error *error)
 {
-    const int count = step->input_count - first;
     KernelTensor *table = calloc((size_t)count + 1, sizeof *table);
     if (table == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a table of %d tensors", count);
     int64_t before = 0;
@@ -46,14 +45,14 @@ static Status bind_table(CudaStep *step, int first, size_t offset, Error *error)
 static Status launch_global_norm(const CudaStep *step, cudaStream_t stream, Error *error)
 {
     RETURN_IF_CUDA(kernel_global_norm((const KernelTensor *)(step->kept + SCRATCH), step->input_count,
-                                      elements(step, 0), step->outputs[0].data, step->kept, stream),
+                                      elements(step, 0, step->input_count), step->outputs[0].data, step->kept, stream),
                    error);
     return STATUS_OK;
 }
 
 static Status bind_global_norm(CudaStep *step, Error *error)
 {
-    return bind_table(step, 0, SCRATCH, error);
+    return bind_table(step, 0, step->input_count, SCRATCH, error);
 }
 
 Status prepare_global_norm(CudaStep *step, Error *error)
@@ -73,28 +72,44 @@ Status launch_clip_factor(const CudaStep *step, cudaStream_t stream, Error *erro
     return STATUS_OK;
 }
 
-/* lr, gradients -> parameters and momenta, in place. */
+Status launch_loss_scale(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    RETURN_IF_CUDA(kernel_loss_scale(step->inputs[0].data, step->inputs[1].data, step->inputs[2].data,
+                                     step->outputs[0].data, step->outputs[1].data, step->outputs[2].data,
+                                     LOSS_SCALE_MOST, LOSS_SCALE_INTERVAL, stream),
+                   error);
+    return STATUS_OK;
+}
+
+/* lr, gradients, their scale where there is one -> parameters and momenta, in place. */
+static int group_size(const CudaStep *step)
+{
+    return step->output_count / 2;
+}
+
 static Status launch_sgd(const CudaStep *step, cudaStream_t stream, Error *error)
 {
+    const int count = group_size(step);
     const KernelSgd sgd = {.lr = step->inputs[0].data,
+                           .gradient_scale = step_input(step, 1 + count).data,
                            .momentum = (float)step->attributes.sgd.momentum,
                            .weight_decay = (float)step->attributes.sgd.weight_decay,
                            .nesterov = step->attributes.sgd.nesterov};
-    RETURN_IF_CUDA(kernel_sgd((const KernelTensor *)step->kept, step->input_count - 1, elements(step, 1), sgd, stream),
-                   error);
+    RETURN_IF_CUDA(kernel_sgd((const KernelTensor *)step->kept, count, elements(step, 1, count), sgd, stream), error);
     return STATUS_OK;
 }
 
 static Status bind_sgd(CudaStep *step, Error *error)
 {
-    return bind_table(step, 1, 0, error);
+    return bind_table(step, 1, group_size(step), 0, error);
 }
 
 Status prepare_sgd_group(CudaStep *step, Error *error)
 {
     (void)error;
     step->launch = launch_sgd;
+    if (step->output_count > 2) step->layer = ""; /* of several */
     step->bind = bind_sgd;
-    step->kept_bytes = (size_t)step->input_count * sizeof(KernelTensor);
+    step->kept_bytes = (size_t)group_size(step) * sizeof(KernelTensor);
     return STATUS_OK;
 }

@@ -1,0 +1,328 @@
+/* Opening devices, and the variables that live on them. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/plans_ahead.h"
+#include "base/text.h"
+
+/* --- variables on several devices --- */
+
+typedef struct Copies {
+    void *at[CUDA_MOST_DEVICES]; /* at[0] is the address that everybody knows */
+} Copies;
+
+typedef struct Replicated {
+    pthread_mutex_t lock; /* guards the rest */
+    Copies *items;
+    int count, capacity;
+} Replicated;
+
+static int find_copies(const Replicated *variables, const void *variable)
+{
+    for (int i = 0; i < variables->count; i++)
+        if (variables->items[i].at[0] == variable) return i;
+    return -1;
+}
+
+void *devices_variable(const CudaDevices *devices, int replica, void *variable)
+{
+    if (replica == 0) return variable;
+    pthread_mutex_lock(&devices->variables->lock);
+    const int found = find_copies(devices->variables, variable);
+    void *at = found >= 0 ? devices->variables->items[found].at[replica] : NULL;
+    pthread_mutex_unlock(&devices->variables->lock);
+    return at;
+}
+
+static Status remember(Replicated *variables, const Copies *copies, Error *error)
+{
+    Status status = STATUS_OK;
+    pthread_mutex_lock(&variables->lock);
+    if (variables->count == variables->capacity) {
+        const int capacity = variables->capacity > 0 ? 2 * variables->capacity : 64;
+        Copies *moved = realloc(variables->items, (size_t)capacity * sizeof *moved);
+        if (moved == NULL)
+            status = error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %d variables", capacity);
+        else
+            variables->items = moved, variables->capacity = capacity;
+    }
+    if (status == STATUS_OK) variables->items[variables->count++] = *copies;
+    pthread_mutex_unlock(&variables->lock);
+    return status;
+}
+
+static void forget(Replicated *variables, const void *variable, Copies *out)
+{
+    pthread_mutex_lock(&variables->lock);
+    const int found = find_copies(variables, variable);
+    *out = found >= 0 ? variables->items[found] : (Copies){{NULL}};
+    if (found >= 0) variables->items[found] = variables->items[--variables->count];
+    pthread_mutex_unlock(&variables->lock);
+}
+
+static Status allocate_on(const CudaContext *cuda, size_t bytes, void **out, Error *error)
+{
+    if (bytes == 0) bytes = CUDA_VECTOR;
+    if (cuda->planning) {
+        *out = malloc(bytes);
+        return *out != NULL ? STATUS_OK : error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %zu bytes", bytes);
+    }
+    RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
+    RETURN_IF_CUDA(cudaMalloc(out, bytes), error);
+    return STATUS_OK;
+}
+
+static void release_on(const CudaContext *cuda, void *memory)
+{
+    if (cuda->planning) {
+        free(memory);
+    } else if (memory != NULL) {
+        cudaSetDevice(cuda->device);
+        cudaFree(memory);
+    }
+}
+
+static void release_copies(const CudaDevices *devices, const Copies *copies)
+{
+    for (int r = 0; r < devices->count; r++)
+        release_on(&devices->replicas[r], copies->at[r]);
+}
+
+Status variable_allocate(void *context, size_t bytes, void **out, Error *error)
+{
+    const CudaDevices *devices = context;
+    if (devices->count == 1) return allocate_on(&devices->replicas[0], bytes, out, error);
+    Copies copies = {{NULL}};
+    Status status = STATUS_OK;
+    for (int r = 0; r < devices->count && status == STATUS_OK; r++)
+        status = allocate_on(&devices->replicas[r], bytes, &copies.at[r], error);
+    if (status == STATUS_OK) status = remember(devices->variables, &copies, error);
+    if (status != STATUS_OK) release_copies(devices, &copies);
+    *out = copies.at[0];
+    return status;
+}
+
+void variable_release(void *context, void *memory)
+{
+    const CudaDevices *devices = context;
+    if (devices->count == 1) {
+        release_on(&devices->replicas[0], memory);
+        return;
+    }
+    Copies copies;
+    forget(devices->variables, memory, &copies);
+    release_copies(devices, &copies);
+}
+
+/* On a stream of its own: another thread may be capturing the context's. */
+static Status copy_on(const CudaContext *cuda, void *to, const void *from, size_t bytes, Error *error)
+{
+    if (cuda->planning) {
+        memcpy(to, from, bytes);
+        return STATUS_OK;
+    }
+    RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
+    RETURN_IF_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda->copies), error);
+    RETURN_IF_CUDA(cudaStreamSynchronize(cuda->copies), error);
+    return STATUS_OK;
+}
+
+Status variable_copy(void *context, void *to, const void *from, size_t bytes, Error *error)
+{
+    const CudaDevices *devices = context;
+    if (bytes == 0) return STATUS_OK;
+    RETURN_IF_ERROR(copy_on(&devices->replicas[0], to, from, bytes, error));
+    for (int r = 1; r < devices->count; r++) {
+        void *copy = devices_variable(devices, r, to); /* none: `to` is the host's */
+        if (copy != NULL) RETURN_IF_ERROR(copy_on(&devices->replicas[r], copy, from, bytes, error));
+    }
+    return STATUS_OK;
+}
+
+static Status zero_on(const CudaContext *cuda, void *memory, size_t bytes, Error *error)
+{
+    if (cuda->planning) {
+        memset(memory, 0, bytes);
+        return STATUS_OK;
+    }
+    RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
+    RETURN_IF_CUDA(cudaMemsetAsync(memory, 0, bytes, cuda->copies), error);
+    RETURN_IF_CUDA(cudaStreamSynchronize(cuda->copies), error);
+    return STATUS_OK;
+}
+
+Status variable_zero(void *context, void *memory, size_t bytes, Error *error)
+{
+    const CudaDevices *devices = context;
+    for (int r = 0; r < devices->count; r++)
+        RETURN_IF_ERROR(zero_on(&devices->replicas[r], devices_variable(devices, r, memory), bytes, error));
+    return STATUS_OK;
+}
+
+/* --- opening --- */
+
+static void close_device(CudaContext *cuda)
+{
+    if (!cuda->planning) cudaSetDevice(cuda->device);
+    dnn_close(cuda->dnn);
+    blas_close(cuda->blas);
+    if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
+    if (cuda->copies != NULL) cudaStreamDestroy(cuda->copies);
+}
+
+void devices_close(void *opaque)
+{
+    CudaDevices *devices = opaque;
+    if (devices == NULL) return;
+    ranks_close(devices->ranks);
+    plans_ahead_close(devices->ahead);
+    for (int r = 0; r < devices->count; r++)
+        close_device(&devices->replicas[r]);
+    if (devices->variables != NULL) {
+        pthread_mutex_destroy(&devices->variables->lock);
+        free(devices->variables->items);
+    }
+    free(devices->variables);
+    free(devices->replicas);
+    free(devices);
+}
+
+static Status open_device(CudaContext *cuda, Error *error)
+{
+    struct cudaDeviceProp properties;
+    RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
+    RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), error);
+    RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking), error);
+    RETURN_IF_ERROR(dnn_open(&cuda->dnn, error));
+    RETURN_IF_ERROR(blas_open(&cuda->blas, error));
+    RETURN_IF_CUDA(cudaGetDeviceProperties(&properties, cuda->device), error);
+    for (size_t i = 0; device_at(i) != NULL; i++)
+        if (strcmp(device_at(i)->title, properties.name) == 0) cuda->sheet = device_at(i);
+    return STATUS_OK;
+}
+
+/* "0", "1", "0,1", …: numbers of different devices of this host. */
+static Status parse_ordinals(const char *ordinals, int *numbers, int *count, Error *error)
+{
+    int there = 0;
+    const cudaError_t result = cudaGetDeviceCount(&there);
+    if (result != cudaSuccess)
+        return error_set(error, STATUS_FAILED_PRECONDITION, "this host has no CUDA device that can be used: %s (%s)",
+                         cudaGetErrorString(result), cudaGetErrorName(result));
+    *count = 0;
+    for (const char *at = ordinals; *at != '\0';) {
+        char *end;
+        const long number = strtol(at, &end, 10);
+        if (end == at || *at < '0' || *at > '9' || (*end != '\0' && (*end != ',' || end[1] == '\0')))
+            return error_set(error, STATUS_INVALID_ARGUMENT, "device numbers '%s', expected such as 0 or 0,1",
+                             ordinals);
+        if (number >= there)
+            return error_set(error, STATUS_INVALID_ARGUMENT, "device number %ld, but this host has %d", number, there);
+        for (int i = 0; i < *count; i++)
+            if (numbers[i] == number)
+                return error_set(error, STATUS_INVALID_ARGUMENT, "device numbers '%s' name %ld twice", ordinals,
+                                 number);
+        if (*count == CUDA_MOST_DEVICES)
+            return error_set(error, STATUS_INVALID_ARGUMENT, "device numbers '%s', expected at most %d", ordinals,
+                             CUDA_MOST_DEVICES);
+        numbers[(*count)++] = (int)number;
+        at = *end == ',' ? end + 1 : end;
+    }
+    return *count > 0 ? STATUS_OK : error_set(error, STATUS_INVALID_ARGUMENT, "no device number after the colon");
+}
+
+static Status allocate_replicas(CudaDevices *devices, int count, const BackendOptions *options, Error *error)
+{
+    const DType activation = options->precision == PRECISION_BF16  ? DTYPE_BF16
+                             : options->precision == PRECISION_F16 ? DTYPE_F16
+                                                                   : DTYPE_F32;
+    devices->replicas = calloc((size_t)count, sizeof *devices->replicas);
+    if (count > 1) devices->variables = calloc(1, sizeof *devices->variables);
+    if (devices->replicas == NULL || (count > 1 && devices->variables == NULL))
+        return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %d devices", count);
+    if (count > 1) pthread_mutex_init(&devices->variables->lock, NULL);
+    devices->count = count;
+    for (int r = 0; r < count; r++)
+        devices->replicas[r] = (CudaContext){.activation = activation,
+                                             .tf32 = options->precision == PRECISION_TF32,
+                                             .memory_limit = options->memory_limit};
+    return STATUS_OK;
+}
+
+/* One for all: the plans of one device suit the others. */
+static Status open_ahead(CudaDevices *devices, const BackendOptions *options, const char *device, Error *error)
+{
+    RETURN_IF_ERROR(plans_ahead_open(options, device, !devices->replicas[0].planning, &devices->ahead, error));
+    for (int r = 0; r < devices->count; r++)
+        devices->replicas[r].ahead = devices->ahead;
+    return STATUS_OK;
+}
+
+static const char *precision_text(const CudaContext *cuda)
+{
+    return cuda->tf32 ? "tf32" : dtype_name(cuda->activation);
+}
+
+/* A context for a GPU that this host needn't have. */
+static Status plan_for(CudaDevices *devices, const BackendOptions *options, Error *error)
+{
+    RETURN_IF_ERROR(allocate_replicas(devices, 1, options, error));
+    CudaContext *cuda = &devices->replicas[0];
+    Text names = {0};
+    cuda->sheet = device_find(options->plan_for);
+    cuda->planning = true;
+    for (size_t i = 0; device_at(i) != NULL; i++)
+        text_append(&names, "%s%s", i > 0 ? ", " : "", device_at(i)->name);
+    const Status status = cuda->sheet != NULL
+                              ? STATUS_OK
+                              : error_set(error, STATUS_INVALID_ARGUMENT, "plans for '%s', expected one of %s",
+                                          options->plan_for, names.data != NULL ? names.data : "");
+    text_free(&names);
+    RETURN_IF_ERROR(status);
+    snprintf(devices->description, sizeof devices->description, "plans for %s (sm_%d), %s", cuda->sheet->title,
+             cuda->sheet->sm, precision_text(cuda));
+    RETURN_IF_ERROR(dnn_open_for(cuda->sheet->properties, &cuda->dnn, error));
+    return open_ahead(devices, options, cuda->sheet->title, error);
+}
+
+static Status describe(CudaDevices *devices, const BackendOptions *options, Error *error)
+{
+    struct cudaDeviceProp properties;
+    int runtime = 0;
+    char times[24] = "";
+    RETURN_IF_CUDA(cudaGetDeviceProperties(&properties, devices->replicas[0].device), error);
+    RETURN_IF_CUDA(cudaRuntimeGetVersion(&runtime), error);
+    if (devices->count > 1) snprintf(times, sizeof times, "%d x ", devices->count);
+    snprintf(devices->description, sizeof devices->description, "%s%.96s (sm_%d%d), CUDA %d.%d, %s", times,
+             properties.name, properties.major, properties.minor, runtime / 1000, runtime % 1000 / 10,
+             precision_text(&devices->replicas[0]));
+    return open_ahead(devices, options, properties.name, error);
+}
+
+static Status open_devices(CudaDevices *devices, const BackendOptions *options, const char *ordinals, Error *error)
+{
+    int numbers[CUDA_MOST_DEVICES], count;
+    if (options->plan_for != NULL) return plan_for(devices, options, error);
+    RETURN_IF_ERROR(parse_ordinals(ordinals != NULL ? ordinals : "0", numbers, &count, error));
+    RETURN_IF_ERROR(allocate_replicas(devices, count, options, error));
+    for (int r = 0; r < count; r++)
+        devices->replicas[r].device = numbers[r];
+    for (int r = 0; r < count; r++)
+        RETURN_IF_ERROR(open_device(&devices->replicas[r], error));
+    if (count > 1) RETURN_IF_ERROR(ranks_open(numbers, count, &devices->ranks, error));
+    return describe(devices, options, error);
+}
+
+Status devices_open(const BackendOptions *options, const char *ordinals, void **out, Error *error)
+{
+    CudaDevices *devices = calloc(1, sizeof *devices);
+    if (devices == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a CUDA context");
+    const Status status = open_devices(devices, options, ordinals, error);
+    if (status == STATUS_OK)
+        *out = devices;
+    else
+        devices_close(devices);
+    return status;
+}

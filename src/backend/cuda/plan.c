@@ -1,0 +1,360 @@
+/* Compiling, capturing and running. Everything that a run does, copies from and to the host among it, is one CUDA graph
+ * on the first device's stream (the streams of other devices join it); a run launches it and waits for its end.
+ *
+ * Several devices: each has the steps for its own part of the batch. As soon as a bucket of gradients is there on all,
+ * it is reduced on their `copies` streams, while the backward pass goes on; the update waits for all buckets. */
+#include <stdlib.h>
+
+#include "backend/cuda/compile.h"
+#include "backend/cuda/plans_ahead.h"
+
+/* --- capturing --- */
+
+static Status mark(const CudaPlan *plan, int step, Error *error)
+{
+    if (plan->marks == NULL) return STATUS_OK;
+    RETURN_IF_CUDA(cudaEventRecord(plan->marks[step], plan->parts[0].cuda->stream), error);
+    return STATUS_OK;
+}
+
+/* What `to` does from here on comes after what `from` has done. */
+static Status follow(cudaStream_t to, cudaStream_t from, cudaEvent_t event, Error *error)
+{
+    RETURN_IF_CUDA(cudaEventRecord(event, from), error);
+    RETURN_IF_CUDA(cudaStreamWaitEvent(to, event, 0), error);
+    return STATUS_OK;
+}
+
+static Status use_device(const CudaPart *part, Error *error)
+{
+    RETURN_IF_CUDA(cudaSetDevice(part->cuda->device), error);
+    return STATUS_OK;
+}
+
+/* The streams of all parts begin (or go on) where the first one's is, or the first one's where all are. */
+static Status gather(const CudaPlan *plan, bool begin, Error *error)
+{
+    const cudaStream_t first = plan->parts[0].cuda->stream;
+    for (int p = 1; p < plan->part_count; p++) {
+        const cudaStream_t own = plan->parts[p].cuda->stream;
+        RETURN_IF_ERROR(use_device(&plan->parts[begin ? 0 : p], error));
+        RETURN_IF_ERROR(follow(begin ? own : first, begin ? first : own, plan->joins[begin ? 0 : 2 * p], error));
+    }
+    return use_device(&plan->parts[0], error);
+}
+
+/* The mean of a bucket over all parts, beside what follows on their streams. */
+static Status reduce(const CudaPlan *plan, const Bucket *bucket, Error *error)
+{
+    float *buffers[CUDA_MOST_DEVICES];
+    cudaStream_t streams[CUDA_MOST_DEVICES];
+    for (int p = 0; p < plan->part_count; p++) {
+        const CudaPart *part = &plan->parts[p];
+        buffers[p] = (float *)(void *)(part->arena + part->gradients_at + bucket->begin);
+        streams[p] = part->cuda->copies;
+        RETURN_IF_ERROR(use_device(part, error));
+        RETURN_IF_ERROR(follow(streams[p], part->cuda->stream, plan->joins[2 * p], error));
+    }
+    return ranks_all_reduce_mean(plan->devices->ranks, buffers, (bucket->end - bucket->begin) / sizeof(float), streams,
+                                 error);
+}
+
+static Status wait_for_buckets(const CudaPlan *plan, Error *error)
+{
+    for (int p = 0; p < plan->part_count; p++) {
+        const CudaPart *part = &plan->parts[p];
+        RETURN_IF_ERROR(use_device(part, error));
+        RETURN_IF_ERROR(follow(part->cuda->stream, part->cuda->copies, plan->joins[2 * p + 1], error));
+    }
+    return STATUS_OK;
+}
+
+static Status launch_step(const CudaPlan *plan, int s, Error *error)
+{
+    RETURN_IF_ERROR(mark(plan, s, error));
+    for (int p = 0; p < plan->part_count; p++) {
+        const CudaPart *part = &plan->parts[p];
+        const CudaStep *step = &part->steps[s];
+        if (plan->part_count > 1) RETURN_IF_ERROR(use_device(part, error));
+        const Status status = step->launch(step, part->cuda->stream, error);
+        if (status == STATUS_OK) continue;
+        error_prefix(error, "%s '%s'", step->operation, step->layer);
+        return status;
+    }
+    return STATUS_OK;
+}
+
+static Status launch_steps(const CudaPlan *plan, int begin, int end, Error *error)
+{
+    const CudaPart *first = &plan->parts[0];
+    int bucket = 0;
+    for (int s = begin; s < end; s++) {
+        if (first->bucket_count > 0 && s == first->wait_before) RETURN_IF_ERROR(wait_for_buckets(plan, error));
+        RETURN_IF_ERROR(launch_step(plan, s, error));
+        if (bucket < first->bucket_count && first->buckets[bucket].after == s)
+            RETURN_IF_ERROR(reduce(plan, &first->buckets[bucket++], error));
+    }
+    return mark(plan, end, error);
+}
+
+static Status copy_inputs(const CudaPlan *plan, Error *error)
+{
+    for (int p = 0; p < plan->part_count; p++) {
+        const CudaPart *part = &plan->parts[p];
+        if (part->input_bytes == 0) continue;
+        RETURN_IF_ERROR(use_device(part, error));
+        RETURN_IF_CUDA(cudaMemcpyAsync(part->arena + part->inputs_at, staging_inputs(plan, p), part->input_bytes,
+                                       cudaMemcpyHostToDevice, part->cuda->stream),
+                       error);
+    }
+    return STATUS_OK;
+}
+
+static Status copy_outputs(const CudaPlan *plan, Error *error)
+{
+    for (int p = 0; p < plan->part_count; p++) {
+        const CudaPart *part = &plan->parts[p];
+        if (part->output_bytes == 0) continue;
+        RETURN_IF_ERROR(use_device(part, error));
+        RETURN_IF_CUDA(cudaMemcpyAsync(staging_outputs(plan, p), part->arena + part->outputs_at, part->output_bytes,
+                                       cudaMemcpyDeviceToHost, part->cuda->stream),
+                       error);
+    }
+    return STATUS_OK;
+}
+
+static Status launch_run(const CudaPlan *plan, Error *error)
+{
+    RETURN_IF_ERROR(gather(plan, true, error));
+    RETURN_IF_ERROR(copy_inputs(plan, error));
+    RETURN_IF_ERROR(launch_steps(plan, plan->parts[0].constant_count, plan->parts[0].step_count, error));
+    RETURN_IF_ERROR(copy_outputs(plan, error));
+    return gather(plan, false, error);
+}
+
+static Status launch_constants(const CudaPlan *plan, Error *error)
+{
+    return launch_steps(plan, 0, plan->parts[0].constant_count, error);
+}
+
+/* What `launch` puts on the stream, as a graph that can be launched again and again. */
+static Status capture(const CudaPlan *plan, Status (*launch)(const CudaPlan *, Error *), cudaGraphExec_t *out,
+                      Error *error)
+{
+    const cudaStream_t stream = plan->parts[0].cuda->stream;
+    cudaGraph_t graph = NULL;
+    RETURN_IF_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), error);
+    Status status = launch(plan, error);
+    const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
+    if (status == STATUS_OK) status = cuda_status(ended, "cudaStreamEndCapture", error);
+    if (status == STATUS_OK) status = cuda_status(cudaGraphInstantiate(out, graph, 0), "cudaGraphInstantiate", error);
+    if (graph != NULL) cudaGraphDestroy(graph);
+    return status;
+}
+
+static Status capture_all(CudaPlan *plan, Error *error)
+{
+    if (plan->parts[0].constant_count > 0)
+        RETURN_IF_ERROR(capture(plan, launch_constants, &plan->constant_exec, error));
+    return capture(plan, launch_run, &plan->exec, error);
+}
+
+/* --- events --- */
+
+/* Forks and joins order, and nobody asks their time. */
+static Status make_joins(CudaPlan *plan, Error *error)
+{
+    if (plan->part_count == 1) return STATUS_OK;
+    plan->joins = calloc(2 * (size_t)plan->part_count, sizeof *plan->joins);
+    if (plan->joins == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for events");
+    for (int i = 0; i < 2 * plan->part_count; i++) {
+        RETURN_IF_ERROR(use_device(&plan->parts[i / 2], error));
+        RETURN_IF_CUDA(cudaEventCreateWithFlags(&plan->joins[i], cudaEventDisableTiming), error);
+    }
+    return use_device(&plan->parts[0], error);
+}
+
+static Status make_marks(CudaPlan *plan, Error *error)
+{
+    const int count = plan->parts[0].step_count;
+    plan->marks = calloc((size_t)count + 1, sizeof *plan->marks);
+    if (plan->marks == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a profile");
+    for (int s = 0; s <= count; s++)
+        RETURN_IF_CUDA(cudaEventCreateWithFlags(&plan->marks[s], cudaEventDefault), error);
+    return STATUS_OK;
+}
+
+static void destroy_events(cudaEvent_t *events, int count)
+{
+    for (int i = 0; events != NULL && i < count; i++)
+        if (events[i] != NULL) cudaEventDestroy(events[i]);
+    free(events);
+}
+
+/* --- a plan's life --- */
+
+static void destroy_part(CudaPart *part)
+{
+    for (int s = 0; s < part->step_count; s++)
+        if (part->steps[s].destroy != NULL && part->steps[s].own != NULL) part->steps[s].destroy(&part->steps[s]);
+    if (part->arena != NULL) {
+        cudaSetDevice(part->cuda->device);
+        cudaFree(part->arena);
+    }
+    free(part->steps);
+    free(part->views);
+    free(part->buckets);
+}
+
+void cuda_plan_destroy(void *opaque)
+{
+    CudaPlan *plan = opaque;
+    if (plan == NULL) return;
+    for (int p = 0; p < plan->part_count; p++) {
+        const CudaContext *cuda = plan->parts[p].cuda;
+        if (cuda == NULL || cuda->planning) continue;
+        cudaSetDevice(cuda->device);
+        cudaStreamSynchronize(cuda->stream);
+    }
+    if (plan->constant_exec != NULL) cudaGraphExecDestroy(plan->constant_exec);
+    if (plan->exec != NULL) cudaGraphExecDestroy(plan->exec);
+    if (plan->parts != NULL) destroy_events(plan->marks, plan->parts[0].step_count + 1);
+    destroy_events(plan->joins, 2 * plan->part_count);
+    for (int p = 0; p < plan->part_count; p++)
+        destroy_part(&plan->parts[p]);
+    staging_destroy(plan);
+    free(plan->parts);
+    free(plan);
+}
+
+static Status compile_part(CudaPlan *plan, int p, Variables *variables, bool frozen, Error *error)
+{
+    CudaPart *part = &plan->parts[p];
+    part->cuda = &plan->devices->replicas[p];
+    if (!part->cuda->planning) RETURN_IF_ERROR(use_device(part, error));
+    Compiler compiler = {.devices = plan->devices,
+                         .cuda = part->cuda,
+                         .part = p,
+                         .graph = plan->graph,
+                         .variables = variables,
+                         .frozen = frozen};
+    Status status = compile_drafts(&compiler, error);
+    if (status == STATUS_OK) status = place_steps(&compiler, part, plan->shared ? p : 0, error);
+    if (status == STATUS_OK && p == plan->part_count - 1 && !part->cuda->planning)
+        status = staging_create(plan, &compiler, error);
+    compiler_free(&compiler);
+    return status;
+}
+
+static bool has_samples(const Graph *graph)
+{
+    for (int id = 0; id < graph_value_count(graph); id++) {
+        const ValueInfo *info = graph_value(graph, (Value){id});
+        if (info->kind == VALUE_INPUT && info->sample_axis >= 0) return true;
+    }
+    return false;
+}
+
+static Status compile(CudaPlan *plan, Variables *variables, const PlanOptions *options, Error *error)
+{
+    plan->part_count = graph_training(plan->graph) ? plan->devices->count : 1;
+    plan->shared = plan->part_count > 1 && has_samples(plan->graph);
+    plan->profile = options->profile;
+    plan->parts = calloc((size_t)plan->part_count, sizeof *plan->parts);
+    if (plan->parts == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a plan");
+    for (int p = 0; p < plan->part_count; p++)
+        RETURN_IF_ERROR(compile_part(plan, p, variables, options->frozen, error));
+    RETURN_IF_ERROR(plans_ahead_save(plan->devices->ahead, error));
+    if (plan->parts[0].cuda->planning) return STATUS_OK;
+    RETURN_IF_ERROR(use_device(&plan->parts[0], error));
+    RETURN_IF_ERROR(make_joins(plan, error));
+    RETURN_IF_ERROR(plan->profile ? make_marks(plan, error) : capture_all(plan, error));
+    return options->frozen ? cuda_plan_refresh(plan, error) : STATUS_OK;
+}
+
+Status cuda_plan_compile(void *devices, const Graph *graph, Variables *variables, const PlanOptions *options,
+                         void **out, Error *error)
+{
+    CudaPlan *plan = calloc(1, sizeof *plan);
+    if (plan == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a plan");
+    plan->devices = devices;
+    plan->graph = graph;
+    const Status status = compile(plan, variables, options, error);
+    if (status == STATUS_OK)
+        *out = plan;
+    else
+        cuda_plan_destroy(plan);
+    return status;
+}
+
+/* --- running --- */
+
+static Status wait(const CudaPlan *plan, Error *error)
+{
+    RETURN_IF_CUDA(cudaStreamSynchronize(plan->parts[0].cuda->stream), error);
+    return STATUS_OK;
+}
+
+Status cuda_plan_refresh(void *opaque, Error *error)
+{
+    const CudaPlan *plan = opaque;
+    const CudaPart *first = &plan->parts[0];
+    if (first->constant_count == 0 || first->cuda->planning) return STATUS_OK;
+    RETURN_IF_ERROR(use_device(first, error));
+    if (plan->constant_exec != NULL)
+        RETURN_IF_CUDA(cudaGraphLaunch(plan->constant_exec, first->cuda->stream), error);
+    else
+        RETURN_IF_ERROR(launch_constants(plan, error));
+    return wait(plan, error);
+}
+
+/* A label that isn't a class: the caller's mistake, found before anything runs. Labels are an input of the graph. */
+static Status check_labels(const CudaPlan *plan, int p, Error *error)
+{
+    const CudaPart *part = &plan->parts[p];
+    for (int s = part->constant_count; s < part->step_count; s++) {
+        const CudaStep *step = &part->steps[s];
+        if (!step->labelled) continue;
+        const size_t at = (size_t)((unsigned char *)step->inputs[1].data - (part->arena + part->inputs_at));
+        if (at >= part->input_bytes) continue;
+        const int32_t *label = (const int32_t *)(const void *)(staging_inputs(plan, p) + at);
+        const int64_t classes = step->inputs[0].shape.dims[1];
+        for (int64_t n = 0; n < view_rows(&step->inputs[1]); n++)
+            if (label[n] >= classes)
+                return error_set(error, STATUS_INVALID_ARGUMENT, "label of row %ld is %d, expected less than %ld",
+                                 (long)n, label[n], (long)classes);
+    }
+    return STATUS_OK;
+}
+
+static Status add_profile(CudaPlan *plan, Error *error)
+{
+    CudaPart *first = &plan->parts[0];
+    for (int s = first->constant_count; s < first->step_count; s++) {
+        float milliseconds = 0;
+        RETURN_IF_CUDA(cudaEventElapsedTime(&milliseconds, plan->marks[s], plan->marks[s + 1]), error);
+        first->steps[s].seconds += 1e-3 * (double)milliseconds;
+    }
+    plan->runs++;
+    return STATUS_OK;
+}
+
+Status cuda_plan_run(void *opaque, Error *error)
+{
+    CudaPlan *plan = opaque;
+    const CudaContext *cuda = plan->parts[0].cuda;
+    if (cuda->planning)
+        return error_set(error, STATUS_FAILED_PRECONDITION, "a plan for '%s' can't be run: it has no device",
+                         cuda->sheet->name);
+    staging_split(plan);
+    for (int p = 0; p < plan->part_count; p++)
+        RETURN_IF_ERROR(check_labels(plan, p, error));
+    RETURN_IF_ERROR(use_device(&plan->parts[0], error));
+    if (plan->exec != NULL)
+        RETURN_IF_CUDA(cudaGraphLaunch(plan->exec, cuda->stream), error);
+    else
+        RETURN_IF_ERROR(launch_run(plan, error));
+    RETURN_IF_ERROR(wait(plan, error));
+    staging_join(plan);
+    return plan->profile ? add_profile(plan, error) : STATUS_OK;
+}
