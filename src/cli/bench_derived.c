@@ -21,6 +21,7 @@ typedef struct Derived {
 typedef struct Sum {
     int steps, launches;
     double flops, bytes, seconds;
+    size_t workspace; /* the largest */
 } Sum;
 
 static void add_step(Sum *sum, const PlanStep *step)
@@ -30,6 +31,7 @@ static void add_step(Sum *sum, const PlanStep *step)
     sum->flops += step->flops;
     sum->bytes += step->bytes;
     sum->seconds += step->roofline;
+    if (step->workspace > sum->workspace) sum->workspace = step->workspace;
 }
 
 /* --- rows and events --- */
@@ -45,14 +47,14 @@ static void declare_columns(Table *table)
     table_column(table, "limit", TABLE_LEFT);
 }
 
-static void add_numbers(Table *table, const Sum *sum, size_t workspace, const char *limit)
+static void add_numbers(Table *table, const Sum *sum, const PlanStep *step)
 {
     table_cell(table, "%d", sum->launches);
     table_cell(table, "%.3f", 1e-6 * sum->flops);
     table_cell(table, "%.1f", 1e-3 * sum->bytes);
-    table_cell(table, "%.1f", 1e-3 * (double)workspace);
+    table_cell(table, "%.1f", 1e-3 * (double)step->workspace);
     table_cell(table, "%.2f", 1e6 * sum->seconds);
-    table_cell(table, "%s", limit);
+    table_cell(table, "%s", step->limit != NULL ? step->limit : "-");
 }
 
 static Event begin_event(const Derived *derived, const char *name)
@@ -78,7 +80,6 @@ static void report_step(const Derived *derived, const PlanStep *step, const char
 {
     char shape[SHAPE_TEXT_SIZE];
     Sum sum = {0};
-    const char *limit = step->limit != NULL ? step->limit : "-";
     add_step(&sum, step);
     table_cell(table, "%s", step->layer[0] != '\0' ? step->layer : "-");
     table_cell(table, "%s", phase);
@@ -86,7 +87,7 @@ static void report_step(const Derived *derived, const PlanStep *step, const char
     table_cell(table, "%s", step->implementation);
     table_cell(table, "%s", shape_text(step->shape, shape));
     table_cell(table, "%s", dtype_name(step->dtype));
-    add_numbers(table, &sum, step->workspace, limit);
+    add_numbers(table, &sum, step);
 
     Event event = begin_event(derived, "layer");
     event_text(&event, "layer", step->layer);
@@ -97,7 +98,7 @@ static void report_step(const Derived *derived, const PlanStep *step, const char
     event_text(&event, "dtype", dtype_name(step->dtype));
     add_figures(&event, &sum);
     event_integer(&event, "workspace_bytes", (int64_t)step->workspace);
-    event_text(&event, "limit", limit);
+    event_text(&event, "limit", step->limit);
     output_event(derived->output, &event);
 }
 
@@ -105,11 +106,12 @@ static void report_step(const Derived *derived, const PlanStep *step, const char
 static void report_total(const Derived *derived, const char *layer, const char *phase, const Sum *sum, Table *table)
 {
     if (sum->steps == 0) return;
+    const PlanStep together = {.workspace = sum->workspace, .limit = ""};
     table_cell(table, "%s%s", layer != NULL ? "total " : "total", layer != NULL ? layer : "");
     table_cell(table, "%s", phase);
     for (int column = 2; column < TEXT_COLUMNS; column++)
         table_cell(table, "%s", "");
-    add_numbers(table, sum, 0, "");
+    add_numbers(table, sum, &together);
 
     Event event = begin_event(derived, "total");
     if (layer != NULL) event_text(&event, "layer", layer);

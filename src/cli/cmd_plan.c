@@ -80,8 +80,8 @@ static Status plan_training(Planning *planning, int64_t batch, Error *error)
     return status;
 }
 
-/* What a server compiles for requests of so many rows. */
-static Status plan_answers(Planning *planning, int64_t batch, Error *error)
+/* What a server compiles for requests of so many rows: for the power of two that they fit into. */
+static Status plan_answers(Planning *planning, int64_t rows, Error *error)
 {
     static const struct {
         PlanKind kind;
@@ -92,6 +92,9 @@ static Status plan_answers(Planning *planning, int64_t batch, Error *error)
     ServerPlans *plans = NULL;
     Plan *plan;
     Status status;
+    int64_t batch = 1;
+    while (batch < rows)
+        batch *= 2;
     GOTO_IF_ERROR(variables_create(planning->backend, &options.variables, error), done);
     GOTO_IF_ERROR(server_plans_create(&options, &plans, error), done);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -141,7 +144,7 @@ static void report_end(const Planning *planning)
     const Options *o = planning->options;
     if (!o->json) table_print(&planning->table, planning->output);
     output_line(planning->output,
-                "%d plans of convolutions for %s are in %s; the algorithms of %d matrix products are left to the "
+                "%d convolutions have a plan for %s in %s; the algorithms of %d matrix products are left to the "
                 "device, since cuBLASLt's heuristics need one",
                 planning->convolutions, o->gpu, o->out != NULL ? o->out : "the file that neurons on this host read",
                 planning->products);

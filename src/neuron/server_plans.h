@@ -1,5 +1,5 @@
 /* The compiled plans of a server: one for each kind, power of two of rows, and size of image that was asked for, the
- * one used longest ago making room for the next. For src/neuron alone, and for one thread at a time. */
+ * one used longest ago making room for the next. For src/neuron and `neuron plan`, and for one thread at a time. */
 #pragma once
 
 #include "backend/backend.h"

@@ -6,7 +6,7 @@
 #include "cli/option_table.h"
 #include "support/suite.h"
 
-enum { COMMANDS = 9 };
+enum { COMMANDS = 10 };
 
 /* Lines of `text` that begin with an option's heading, "       --NAME" and a space or the line's end. */
 static int count_headings(const char *text, const char *name)

@@ -15,7 +15,7 @@ typedef struct DeviceSheet {
     size_t l2_cache;        /* bytes */
     double clock;           /* boost, Hz */
     double bandwidth;       /* of memory, B/s */
-    double link;            /* to the host, in one direction, B/s: PCIe at 16 lanes */
+    double link;            /* to the host, in one direction, B/s: 16 lanes of PCIe 4 or 5 */
     double fp32, tf32;      /* peak FLOP/s, a multiply-add being two; TF32 and half precision on dense tensor cores */
     double bf16, fp16;      /* sums in float */
     double launch;          /* seconds from the start of one small kernel to that of the next, inside a CUDA graph */
