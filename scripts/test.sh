@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds and tests everything: the release build; the C tests under AddressSanitizer and UBSan; the threaded ones under
 # ThreadSanitizer; the cpu backend once more without AVX-512; fuzzers for FUZZ_SECONDS (60) each; and the format of the
-# code. About 20 minutes on 2 cores.
+# code. Where there is a CUDA toolkit, also the CUDA backend, on simulated GPUs and with the real libraries; without one
+# it is left out, and said so. About 25 minutes on 2 cores.
 #
 #   scripts/test.sh                  all of it
 #   scripts/test.sh --quick          the release build and its tests alone

@@ -3,6 +3,7 @@
  *
  * Several devices: each has the steps for its own part of the batch. As soon as a bucket of gradients is there on all,
  * it is reduced on their `copies` streams, while the backward pass goes on; the update waits for all buckets. */
+#include <nvtx3/nvToolsExt.h>
 #include <stdlib.h>
 
 #include "backend/cuda/compile.h"
@@ -69,6 +70,12 @@ static Status wait_for_buckets(const CudaPlan *plan, Error *error)
     return STATUS_OK;
 }
 
+/* A profiler's range has the layer's name. */
+static void open_range(const CudaStep *step)
+{
+    nvtxRangePushA(step->layer[0] != '\0' ? step->layer : step->operation);
+}
+
 static Status launch_step(const CudaPlan *plan, int s, Error *error)
 {
     RETURN_IF_ERROR(mark(plan, s, error));
@@ -76,7 +83,9 @@ static Status launch_step(const CudaPlan *plan, int s, Error *error)
         const CudaPart *part = &plan->parts[p];
         const CudaStep *step = &part->steps[s];
         if (plan->part_count > 1) RETURN_IF_ERROR(use_device(part, error));
+        open_range(step);
         const Status status = step->launch(step, part->cuda->stream, error);
+        nvtxRangePop();
         if (status == STATUS_OK) continue;
         error_prefix(error, "%s '%s'", step->operation, step->layer);
         return status;
