@@ -110,7 +110,8 @@ typedef struct Setting {
     int threads;
     unsigned rewrites;
     DType real;
-    double tolerance;
+    Precision precision;
+    double tolerance, behind_kinks;
 } Setting;
 
 static void require(Status status, const Error *error)
@@ -195,6 +196,13 @@ static void write_inputs(const Batch *batch, Plan *plan)
     memcpy(plan_input(plan, "arrived").data, batch->arrived, (size_t)batch->peers);
 }
 
+/* Gradients that come back through a relu or a max_pool. */
+static bool is_behind_kinks(const char *output)
+{
+    return strncmp(output, "gradient", strlen("gradient")) == 0 && strstr(output, "target_layer") == NULL &&
+           strstr(output, "context_layer") == NULL;
+}
+
 /* Every output of the graph has a golden sketch and the other way round. */
 static void compare(const Setting *setting, const Batch *batch, const Graph *g, Plan *plan, const Safetensors *golden)
 {
@@ -212,9 +220,10 @@ static void compare(const Setting *setting, const Batch *batch, const Graph *g, 
         double values[GOLDEN_SKETCH_SIZE];
         golden_sketch(output, &found, values);
         const double difference = golden_difference(values, sketch->data);
-        ck_assert_msg(difference <= setting->tolerance, "%s, %d threads, %s: %s differs by %g of its norm, not %g",
-                      setting->device, setting->threads, dtype_name(setting->real), name, difference,
-                      setting->tolerance);
+        const double allowed = is_behind_kinks(output) ? setting->behind_kinks : setting->tolerance;
+        ck_assert_msg(difference <= allowed, "%s, %d threads, %s, %s: %s differs by %g of its norm, not %g",
+                      setting->device, setting->threads, dtype_name(setting->real), precision_name(setting->precision),
+                      name, difference, allowed);
     }
     ck_assert_int_eq(compared, expected);
 }
@@ -227,7 +236,8 @@ static void check_batch(const Setting *setting, const Batch *batch, const Safete
     Plan *plan;
     Graph *g = declare(batch, setting->real);
     require(graph_check(g, &error), &error);
-    require(backend_open(setting->device, &(BackendOptions){.threads = setting->threads}, &backend, &error), &error);
+    const BackendOptions chosen = {.threads = setting->threads, .precision = setting->precision};
+    require(backend_open(setting->device, &chosen, &backend, &error), &error);
     require(variables_create(backend, &variables, &error), &error);
     require(variables_declare(variables, g, 0, &error), &error);
     write_parameters(variables);
@@ -254,34 +264,66 @@ static void check(const Setting *setting)
 
 START_TEST(reference_in_double_is_pytorch)
 {
-    check(&(Setting){"reference", 1, 0, DTYPE_F64, 1e-12});
+    check(&(Setting){"reference", 1, 0, DTYPE_F64, PRECISION_F32, 1e-12, 1e-12});
 }
 END_TEST
 
 START_TEST(reference_in_float_is_pytorch)
 {
-    check(&(Setting){"reference", 1, 0, DTYPE_F32, 1e-5});
+    check(&(Setting){"reference", 1, 0, DTYPE_F32, PRECISION_F32, 1e-5, 1e-5});
 }
 END_TEST
 
 START_TEST(rewriting_changes_nothing)
 {
-    check(&(Setting){"reference", 1, REWRITE_ALL, DTYPE_F64, 1e-12});
+    check(&(Setting){"reference", 1, REWRITE_ALL, DTYPE_F64, PRECISION_F32, 1e-12, 1e-12});
 }
 END_TEST
 
 START_TEST(cpu_with_one_thread_is_pytorch)
 {
-    check(&(Setting){"cpu", 1, REWRITE_ALL, DTYPE_F32, 1e-5});
+    check(&(Setting){"cpu", 1, REWRITE_ALL, DTYPE_F32, PRECISION_F32, 1e-5, 1e-5});
 }
 END_TEST
 
 START_TEST(cpu_with_two_threads_is_pytorch)
 {
-    check(&(Setting){"cpu", 2, REWRITE_ALL, DTYPE_F32, 1e-5});
+    check(&(Setting){"cpu", 2, REWRITE_ALL, DTYPE_F32, PRECISION_F32, 1e-5, 1e-5});
+}
+END_TEST
+
+/* The simulated device, where this build has one. */
+static void check_sim(Precision precision, double tolerance, double behind_kinks)
+{
+    Backend *backend = NULL;
+    Error error = {0};
+    if (backend_open("sim", &(BackendOptions){.threads = 1}, &backend, &error) != STATUS_OK) {
+        printf("skipped: %s\n", error.message);
+        return;
+    }
+    backend_close(backend);
+    check(&(Setting){"sim", 1, REWRITE_ALL, DTYPE_F32, precision, tolerance, behind_kinks});
+}
+
+START_TEST(sim_is_pytorch)
+{
+    check_sim(PRECISION_F32, 1e-5, 1e-5);
+}
+END_TEST
+
+/* tf32 and f16 have 11 bits: each rounding errs by 2^-12 at most, and the six layers on top of each other, with weights
+ * and activations rounded, by some 2^-10; bf16 has 8 bits, so eight times that. Behind a relu or max_pool a gradient
+ * errs by the square root: a share q of the values, that which lies nearer to the kink than the error of 2^-10, falls
+ * on the other side, and sqrt(q) of the norm with it; few rows make that a matter of chance. */
+START_TEST(sim_in_low_precision_is_pytorch)
+{
+    check_sim(PRECISION_TF32, 2e-3, 0.15);
+    check_sim(PRECISION_F16, 2e-3, 0.15);
+    check_sim(PRECISION_BF16, 1.6e-2, 0.4);
 }
 END_TEST
 
 SUITE_MAIN("mnist", has_the_parameters_of_the_reference_network, answering_needs_neither_labels_nor_target,
            an_image_without_columns_is_refused, reference_in_double_is_pytorch, reference_in_float_is_pytorch,
-           rewriting_changes_nothing, cpu_with_one_thread_is_pytorch, cpu_with_two_threads_is_pytorch)
+           rewriting_changes_nothing, cpu_with_one_thread_is_pytorch, cpu_with_two_threads_is_pytorch, sim_is_pytorch,
+           sim_in_low_precision_is_pytorch)
