@@ -11,13 +11,19 @@ static void require(const Harness *harness, Status status, const Error *error)
 
 Harness harness_open(const char *device, int threads, const Graph *graph, unsigned rewrites)
 {
+    return harness_open_in(PRECISION_F32, device, threads, graph, rewrites);
+}
+
+Harness harness_open_in(Precision precision, const char *device, int threads, const Graph *graph, unsigned rewrites)
+{
     Harness harness = {0};
     Error error = {0};
     const char *operation =
         graph_node_count(graph) > 0 ? operation_of(graph_node(graph, 0)->operation)->name : "empty graph";
     snprintf(harness.label, sizeof harness.label, "%s, %s", device, operation);
+    const BackendOptions options = {.threads = threads, .precision = precision};
     require(&harness, graph_check(graph, &error), &error);
-    require(&harness, backend_open(device, &(BackendOptions){.threads = threads}, &harness.backend, &error), &error);
+    require(&harness, backend_open(device, &options, &harness.backend, &error), &error);
     require(&harness, variables_create(harness.backend, &harness.variables, &error), &error);
     require(&harness, variables_declare(harness.variables, graph, 1, &error), &error);
     require(&harness,
@@ -67,6 +73,26 @@ void harness_fill(Harness *harness, const OperationCase *test)
         Tensor tensor = harness_input(harness, name);
         case_fill(test, i, &tensor);
     }
+}
+
+/* Bits of a value, and the exponent of the smallest that has them all; below it steps are as there. */
+static double rounded(double value, int bits, int least)
+{
+    int exponent;
+    if (value == 0 || !isfinite(value)) return value;
+    frexp(value, &exponent);
+    const int step = (exponent - 1 < least ? least : exponent - 1) - bits + 1;
+    return ldexp(nearbyint(ldexp(value, -step)), step);
+}
+
+void round_values(const Tensor *tensor, Precision precision)
+{
+    static const struct {
+        int bits, least;
+    } types[PRECISION_COUNT] = {{24, -126}, {11, -126}, {8, -126}, {11, -14}}; /* f32, tf32, bf16, f16 */
+    if (!dtype_is_float(tensor->dtype)) return;
+    for (int64_t i = 0, count = shape_count(tensor->shape); i < count; i++)
+        element_set(tensor, i, rounded(element_get(tensor, i), types[precision].bits, types[precision].least));
 }
 
 double relative_difference_of_values(const Tensor *a, const Tensor *b)

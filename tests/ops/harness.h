@@ -13,6 +13,7 @@ typedef struct Harness {
 
 /* The variables hold their initial values of seed 1. */
 Harness harness_open(const char *device, int threads, const Graph *graph, unsigned rewrites);
+Harness harness_open_in(Precision precision, const char *device, int threads, const Graph *graph, unsigned rewrites);
 void harness_close(Harness *harness);
 void harness_run(const Harness *harness);
 /* The input or output of that name. */
@@ -20,6 +21,9 @@ Tensor harness_input(const Harness *harness, const char *name);
 Tensor harness_output(const Harness *harness, const char *name);
 /* Writes the case's values to its inputs. */
 void harness_fill(Harness *harness, const OperationCase *test);
+
+/* Rounds a real tensor's values to those that a precision has (nearest, ties to even). */
+void round_values(const Tensor *tensor, Precision precision);
 
 /* ||a - b|| / ||b|| in the Euclidean norm (0 when equal); a NaN must meet a NaN. Infinite when dtypes, shapes, NaNs or
  * any integers differ. */
