@@ -141,6 +141,41 @@ static void test_clip_factor()
             }
 }
 
+// --- loss scale ---
+
+// Everything that a step can end with, also where the states are replaced in place and where nobody wants them.
+static void test_loss_scale()
+{
+    const double most = LOSS_SCALE_MOST;
+    for (double length : {0.0, 7.3, 1e30, static_cast<double>(NAN), static_cast<double>(INFINITY)})
+        for (double now : {1.0, 1024.0, most})
+            for (int32_t good : {0, LOSS_SCALE_INTERVAL - 2, LOSS_SCALE_INTERVAL - 1}) {
+                set_context("norm %g, scale %g, %d good steps", length, now, good);
+                Numbers value = {length}, scales = {now}, unscales(1), nexts(1);
+                std::vector<int32_t> steps = {good}, next_steps(1);
+                Reals norm(DTYPE_F32, value), scale(DTYPE_F32, scales), unscale(DTYPE_F32, 1), next(DTYPE_F32, 1);
+                Array<int32_t> count(steps), next_count(1);
+                reference(OP_LOSS_SCALE, {}, {view(value, {}), view(scales, {}), view(steps, {})},
+                          {view(unscales, {}), view(nexts, {}), view(next_steps, {})});
+                run(
+                    [&] {
+                        return kernel_loss_scale(norm.f32(), scale.f32(), count.get(), unscale.f32(), next.f32(),
+                                                 next_count.get(), LOSS_SCALE_MOST, LOSS_SCALE_INTERVAL, stream());
+                    },
+                    {&unscale, &next, &next_count});
+                expect_equal("unscale", unscale.numbers(), unscales);
+                expect_equal("next scale", next.numbers(), nexts);
+                expect_equal("next count", next_count.values(), next_steps);
+                EXPECT_CUDA(kernel_loss_scale(norm.f32(), scale.f32(), count.get(), unscale.f32(), nullptr, nullptr,
+                                              LOSS_SCALE_MOST, LOSS_SCALE_INTERVAL, stream()));
+                EXPECT_CUDA(kernel_loss_scale(norm.f32(), scale.f32(), count.get(), unscale.f32(), scale.f32(),
+                                              count.get(), LOSS_SCALE_MOST, LOSS_SCALE_INTERVAL, stream()));
+                EXPECT_CUDA(cudaStreamSynchronize(stream()));
+                expect_equal("scale in place", scale.numbers(), nexts);
+                expect_equal("count in place", count.values(), next_steps);
+            }
+}
+
 // --- sgd ---
 
 struct SgdCase {
@@ -251,6 +286,7 @@ int main(int argc, char **argv)
                       {"norm_of_nothing", test_norm_of_nothing},
                       {"norm_not_finite", test_norm_not_finite},
                       {"clip_factor", test_clip_factor},
+                      {"loss_scale", test_loss_scale},
                       {"sgd", test_sgd},
                       {"sgd_left_out", test_sgd_left_out}});
 }

@@ -488,7 +488,7 @@ START_TEST(bf16_learns_as_well_as_f32)
 {
     Dataset training, test;
     Backend *sim = sim_backend(PRECISION_BF16);
-    if (sim == NULL || !load_mnist(DATASET_TRAIN, &training)) {
+    if (SANITIZED || sim == NULL || !load_mnist(DATASET_TRAIN, &training)) {
         backend_close(sim);
         return;
     }
