@@ -2,7 +2,7 @@
  *
  *   affine      y = scale x + shift
  *   add         y = a + b
- *   add_scaled  y = a + s b; b isn't read where s = 0
+ *   add_scaled  y = a + s b; b isn't read where s = 0; a may be absent: zeros
  *   relu        y = max(x, 0), NaN stays
  *   relu_grad   dx = dy where y > 0, else 0
  *
@@ -130,7 +130,8 @@ __global__ void __launch_bounds__(BLOCK)
     constexpr int width = pack_width<T>;
     const float s = *scale;
     for (int64_t i = grid_thread(); i < packs; i += grid_threads()) {
-        Pack<T, width> out = load_pack<width>(a + i * width);
+        Pack<T, width> out = {};
+        if (a != nullptr) out = load_pack<width>(a + i * width);
         if (s != 0) {
             const Pack<T, width> right = load_pack<width>(b + i * width);
             for (int k = 0; k < width; k++)
@@ -138,8 +139,10 @@ __global__ void __launch_bounds__(BLOCK)
         }
         store_pack(y + i * width, out);
     }
-    for (int64_t i = packs * width + grid_thread(); i < count; i += grid_threads())
-        from_float(s == 0 ? to_float(a[i]) : to_float(a[i]) + s * to_float(b[i]), &y[i]);
+    for (int64_t i = packs * width + grid_thread(); i < count; i += grid_threads()) {
+        const float left = a != nullptr ? to_float(a[i]) : 0;
+        from_float(s == 0 ? left : left + s * to_float(b[i]), &y[i]);
+    }
 }
 
 /* How many packs there are, and how many blocks to launch for them and what is left. */

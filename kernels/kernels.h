@@ -34,7 +34,7 @@ enum { KERNEL_SCRATCH_BYTES = 16384 };
 cudaError_t kernel_affine(DType from, const void *x, DType to, void *y, int64_t count, float scale, float shift,
                           cudaStream_t stream);
 cudaError_t kernel_add(DType type, const void *a, const void *b, void *y, int64_t count, cudaStream_t stream);
-/* y = a + s b; b isn't read where *s is 0. `s` is a float on the device. */
+/* y = a + s b; b isn't read where *s is 0. `s` is a float on the device. `a` may be NULL: zeros. */
 cudaError_t kernel_add_scaled(DType type, const void *a, const void *b, const float *s, void *y, int64_t count,
                               cudaStream_t stream);
 cudaError_t kernel_relu(DType type, const void *x, void *y, int64_t count, cudaStream_t stream);

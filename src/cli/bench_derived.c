@@ -6,9 +6,6 @@
 #include "cli/bench_layers.h"
 #include "cli/bench_plan.h"
 #include "cli/session.h"
-#include "observe/table.h"
-
-enum { TEXT_COLUMNS = 6 };
 
 typedef struct Derived {
     const Options *options;
@@ -38,10 +35,8 @@ static void add_step(Sum *sum, const PlanStep *step)
 
 static void declare_columns(Table *table)
 {
-    static const char *const texts[TEXT_COLUMNS] = {"layer", "phase", "operation", "implementation", "shape", "dtype"};
     static const char *const numbers[] = {"launches", "MFLOP", "kB", "workspace kB", "us at least"};
-    for (size_t i = 0; i < TEXT_COLUMNS; i++)
-        table_column(table, texts[i], TABLE_LEFT);
+    bench_declare_texts(table);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         table_column(table, numbers[i], TABLE_RIGHT);
     table_column(table, "limit", TABLE_LEFT);
@@ -78,24 +73,13 @@ static void add_figures(Event *event, const Sum *sum)
 /* The copies belong to no phase. */
 static void report_step(const Derived *derived, const PlanStep *step, const char *phase, Table *table)
 {
-    char shape[SHAPE_TEXT_SIZE];
     Sum sum = {0};
     add_step(&sum, step);
-    table_cell(table, "%s", step->layer[0] != '\0' ? step->layer : "-");
-    table_cell(table, "%s", phase);
-    table_cell(table, "%s", step->operation);
-    table_cell(table, "%s", step->implementation);
-    table_cell(table, "%s", shape_text(step->shape, shape));
-    table_cell(table, "%s", dtype_name(step->dtype));
+    bench_add_texts(table, step, phase);
     add_numbers(table, &sum, step);
 
     Event event = begin_event(derived, "layer");
-    event_text(&event, "layer", step->layer);
-    event_text(&event, "phase", phase);
-    event_text(&event, "operation", step->operation);
-    event_text(&event, "implementation", step->implementation);
-    event_integers(&event, "shape", step->shape.dims, (size_t)step->shape.rank);
-    event_text(&event, "dtype", dtype_name(step->dtype));
+    bench_describe_step(&event, step, phase);
     add_figures(&event, &sum);
     event_integer(&event, "workspace_bytes", (int64_t)step->workspace);
     event_text(&event, "limit", step->limit);
@@ -107,10 +91,9 @@ static void report_total(const Derived *derived, const char *layer, const char *
 {
     if (sum->steps == 0) return;
     const PlanStep together = {.workspace = sum->workspace, .limit = ""};
-    table_cell(table, "%s%s", layer != NULL ? "total " : "total", layer != NULL ? layer : "");
-    table_cell(table, "%s", phase);
-    for (int column = 2; column < TEXT_COLUMNS; column++)
-        table_cell(table, "%s", "");
+    char title[160];
+    snprintf(title, sizeof title, "%s%s", layer != NULL ? "total " : "total", layer != NULL ? layer : "");
+    bench_add_total(table, title, phase);
     add_numbers(table, sum, &together);
 
     Event event = begin_event(derived, "total");

@@ -6,9 +6,8 @@
 #include "backend/cpu/peak.h"
 #include "cli/bench_time.h"
 #include "cli/session.h"
-#include "observe/table.h"
 
-enum { WINDOWS = 9, TEXT_COLUMNS = 6 };
+enum { WINDOWS = 9 };
 
 typedef struct Bench {
     const Options *options;
@@ -150,12 +149,47 @@ static Rates rates_of(const Bench *bench, const Profile *profile, const Sum *sum
     return rates;
 }
 
+void bench_declare_texts(Table *table)
+{
+    static const char *const texts[BENCH_TEXT_COLUMNS] = {"layer",          "phase", "operation",
+                                                          "implementation", "shape", "dtype"};
+    for (size_t i = 0; i < BENCH_TEXT_COLUMNS; i++)
+        table_column(table, texts[i], TABLE_LEFT);
+}
+
+void bench_add_texts(Table *table, const PlanStep *step, const char *phase)
+{
+    char shape[SHAPE_TEXT_SIZE];
+    table_cell(table, "%s", step->layer[0] != '\0' ? step->layer : "-");
+    table_cell(table, "%s", phase);
+    table_cell(table, "%s", step->operation);
+    table_cell(table, "%s", step->implementation);
+    table_cell(table, "%s", shape_text(step->shape, shape));
+    table_cell(table, "%s", dtype_name(step->dtype));
+}
+
+void bench_add_total(Table *table, const char *total, const char *phase)
+{
+    table_cell(table, "%s", total);
+    table_cell(table, "%s", phase);
+    for (int column = 2; column < BENCH_TEXT_COLUMNS; column++)
+        table_cell(table, "%s", "");
+}
+
+void bench_describe_step(Event *event, const PlanStep *step, const char *phase)
+{
+    event_text(event, "layer", step->layer);
+    event_text(event, "phase", phase);
+    event_text(event, "operation", step->operation);
+    event_text(event, "implementation", step->implementation);
+    event_integers(event, "shape", step->shape.dims, (size_t)step->shape.rank);
+    event_text(event, "dtype", dtype_name(step->dtype));
+}
+
 static void declare_columns(Table *table, bool device)
 {
-    static const char *const texts[TEXT_COLUMNS] = {"layer", "phase", "operation", "implementation", "shape", "dtype"};
     const char *const numbers[] = {"us", "share %", "GFLOP/s", "GB/s", device ? "% of roofline" : "% of peak"};
-    for (size_t i = 0; i < TEXT_COLUMNS; i++)
-        table_column(table, texts[i], TABLE_LEFT);
+    bench_declare_texts(table);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         table_column(table, numbers[i], TABLE_RIGHT);
     table_column(table, "bound", TABLE_LEFT);
@@ -184,27 +218,16 @@ static void add_rates(const Bench *bench, Event *event, const Sum *sum, const Ra
 static void report_step(const Bench *bench, const Profile *profile, int index, Table *table)
 {
     PlanStep step = plan_step(profile->plan.plan, index);
-    char shape[SHAPE_TEXT_SIZE];
     double seconds = profile->seconds[index];
     const Sum sum = {step.flops, step.bytes, seconds, step.roofline, step.limit};
     Rates rates = rates_of(bench, profile, &sum);
-    table_cell(table, "%s", step.layer[0] != 0 ? step.layer : "-");
-    table_cell(table, "%s", bench_phase_name(step.phase));
-    table_cell(table, "%s", step.operation);
-    table_cell(table, "%s", step.implementation);
-    table_cell(table, "%s", shape_text(step.shape, shape));
-    table_cell(table, "%s", dtype_name(step.dtype));
+    bench_add_texts(table, &step, bench_phase_name(step.phase));
     add_numbers(table, seconds, seconds / profile->total, &rates);
 
     Event event = event_make("layer");
     event_text(&event, "what", bench_kind_name(profile->work.kind));
     event_integer(&event, "batch", profile->work.batch);
-    event_text(&event, "layer", step.layer);
-    event_text(&event, "phase", bench_phase_name(step.phase));
-    event_text(&event, "operation", step.operation);
-    event_text(&event, "implementation", step.implementation);
-    event_integers(&event, "shape", step.shape.dims, (size_t)step.shape.rank);
-    event_text(&event, "dtype", dtype_name(step.dtype));
+    bench_describe_step(&event, &step, bench_phase_name(step.phase));
     event_real(&event, "share", seconds / profile->total);
     add_rates(bench, &event, &sum, &rates);
     output_event(bench->output, &event);
@@ -244,10 +267,7 @@ static void report_total(const Bench *bench, const Profile *profile, const char 
 {
     if (sum.seconds <= 0) return;
     Rates rates = rates_of(bench, profile, &sum);
-    table_cell(table, "total");
-    table_cell(table, "%s", phase);
-    for (int column = 2; column < TEXT_COLUMNS; column++)
-        table_cell(table, "%s", "");
+    bench_add_total(table, "total", phase);
     add_numbers(table, sum.seconds, sum.seconds / profile->total, &rates);
 
     Event event = event_make("total");

@@ -118,6 +118,24 @@ static void test_add_scaled()
     });
 }
 
+// Without a, it is y = s b.
+static void test_scale_by()
+{
+    for_cases([](DType type, size_t count, const std::vector<size_t> &offset) {
+        Numbers b = with_specials(count, 2), s = {0.3}, wanted(count);
+        const Dims dims = {static_cast<int64_t>(count)};
+        Reals right(type, b, offset[1]), factor(DTYPE_F32, s), out(type, count, offset[2]);
+        run(
+            [&] {
+                return kernel_add_scaled(type, nullptr, right.at(), factor.f32(), out.at(), static_cast<int64_t>(count),
+                                         stream());
+            },
+            {&out});
+        reference(OP_SCALE_BY, {}, {view(b, dims), view(s, {})}, {view(wanted, dims)});
+        expect_close("y", type, out.numbers(), wanted);
+    });
+}
+
 // With s = 0, b isn't read: here it has never been written, which a tracing build reports.
 static void test_add_scaled_unread()
 {
@@ -380,6 +398,7 @@ int main(int argc, char **argv)
                       {"affine_exact", test_affine_exact},
                       {"add", test_add},
                       {"add_scaled", test_add_scaled},
+                      {"scale_by", test_scale_by},
                       {"add_scaled_unread", test_add_scaled_unread},
                       {"relu", test_relu},
                       {"relu_grad", test_relu_grad},

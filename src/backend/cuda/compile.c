@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "graph/operation.h"
 
-static Status no_memory(Error *error)
+Status no_memory(Error *error)
 {
     return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory to compile a plan");
 }
@@ -62,8 +63,7 @@ int *slot_in(Compiler *compiler, Value value, DType dtype)
     return slot_form(compiler, value, own ? FORM_OWN : FORM_ACTIVATION);
 }
 
-/* A slot of a value in its own shape, which from now on is where the value is in that dtype. */
-static int publish(Compiler *compiler, Value value, DType dtype)
+int publish(Compiler *compiler, Value value, DType dtype)
 {
     const int slot = add_slot(compiler, value, dtype, graph_shape(compiler->graph, value));
     if (slot >= 0) *slot_in(compiler, value, dtype) = slot;
@@ -111,7 +111,7 @@ DType input_type(Compiler *compiler, const Node *node, int kind, int index)
     return ruled_type(compiler, node, node->inputs[index], cuda_operation(kind)->inputs[rule]);
 }
 
-DType output_type(Compiler *compiler, const Node *node, int kind, int index)
+static DType output_type(Compiler *compiler, const Node *node, int kind, int index)
 {
     return ruled_type(compiler, node, node->outputs[index], cuda_operation(kind)->outputs[index]);
 }
@@ -211,8 +211,7 @@ static Status declare(Compiler *compiler, Error *error)
                 devices_variable(compiler->devices, compiler->part,
                                  variables_data(compiler->variables, variables_find(compiler->variables, info->name)));
         else
-            s->place = place,
-            place += (slot_bytes(compiler, slot) + CUDA_ALIGNMENT - 1) / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
+            s->place = place, place += size_align(slot_bytes(compiler, slot), CUDA_ALIGNMENT);
     }
     return STATUS_OK;
 }
@@ -387,7 +386,7 @@ static Status draft_output(Compiler *compiler, Value value, size_t *place, Error
     }
     compiler->slots[slot].home = HOME_OUTPUT;
     compiler->slots[slot].place = *place;
-    *place += (slot_bytes(compiler, slot) + CUDA_ALIGNMENT - 1) / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
+    *place += size_align(slot_bytes(compiler, slot), CUDA_ALIGNMENT);
     return STATUS_OK;
 }
 
@@ -491,7 +490,7 @@ static Status place_gradients(Compiler *compiler, int update, Error *error)
             if (maker_of(compiler, draft->inputs[i]) != d) continue;
             slot->home = HOME_GRADIENT;
             slot->place = place;
-            place += (slot_bytes(compiler, draft->inputs[i]) + CUDA_VECTOR - 1) / CUDA_VECTOR * CUDA_VECTOR;
+            place += size_align(slot_bytes(compiler, draft->inputs[i]), CUDA_VECTOR);
         }
     return STATUS_OK;
 }

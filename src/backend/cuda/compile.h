@@ -60,15 +60,18 @@ void compiler_free(Compiler *compiler);
 int slot_root(const Compiler *compiler, int slot, int64_t *offset, int64_t *stride);
 size_t slot_bytes(const Compiler *compiler, int slot);
 
+Status no_memory(Error *error); /* STATUS_RESOURCE_EXHAUSTED */
+
 /* For fuse.c. */
 int add_slot(Compiler *compiler, Value value, DType dtype, Shape shape); /* -1: no memory */
+/* A slot of a value in its own shape, which from now on is where the value is in that dtype. -1: no memory. */
+int publish(Compiler *compiler, Value value, DType dtype);
 Draft *add_draft(Compiler *compiler, int kind, const Node *node, int inputs, int outputs);
 Status draft_copy(Compiler *compiler, const Node *node, int from, int to, Error *error);
 int *slot_in(Compiler *compiler, Value value, DType dtype);
 /* The slot of a value in a dtype, converted where need be; with dense rows unless `strided`. */
 Status require(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *out, Error *error);
 DType input_type(Compiler *compiler, const Node *node, int kind, int index);
-DType output_type(Compiler *compiler, const Node *node, int kind, int index);
 
 /* Tries what fuse.c knows on the node: *fused tells whether a draft was made for it (and for those it takes with it).
  */

@@ -189,17 +189,16 @@ void devices_close(void *opaque)
     free(devices);
 }
 
-static Status open_device(CudaContext *cuda, Error *error)
+static Status open_device(CudaContext *cuda, struct cudaDeviceProp *properties, Error *error)
 {
-    struct cudaDeviceProp properties;
     RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
     RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), error);
     RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking), error);
     RETURN_IF_ERROR(dnn_open(&cuda->dnn, error));
     RETURN_IF_ERROR(blas_open(&cuda->blas, error));
-    RETURN_IF_CUDA(cudaGetDeviceProperties(&properties, cuda->device), error);
+    RETURN_IF_CUDA(cudaGetDeviceProperties(properties, cuda->device), error);
     for (size_t i = 0; device_at(i) != NULL; i++)
-        if (strcmp(device_at(i)->title, properties.name) == 0) cuda->sheet = device_at(i);
+        if (strcmp(device_at(i)->title, properties->name) == 0) cuda->sheet = device_at(i);
     return STATUS_OK;
 }
 
@@ -287,32 +286,31 @@ static Status plan_for(CudaDevices *devices, const BackendOptions *options, Erro
     return open_ahead(devices, options, cuda->sheet->title, error);
 }
 
-static Status describe(CudaDevices *devices, const BackendOptions *options, Error *error)
+static Status describe(CudaDevices *devices, const struct cudaDeviceProp *first, Error *error)
 {
-    struct cudaDeviceProp properties;
     int runtime = 0;
     char times[24] = "";
-    RETURN_IF_CUDA(cudaGetDeviceProperties(&properties, devices->replicas[0].device), error);
     RETURN_IF_CUDA(cudaRuntimeGetVersion(&runtime), error);
     if (devices->count > 1) snprintf(times, sizeof times, "%d x ", devices->count);
-    snprintf(devices->description, sizeof devices->description, "%s%.96s (sm_%d%d), CUDA %d.%d, %s", times,
-             properties.name, properties.major, properties.minor, runtime / 1000, runtime % 1000 / 10,
-             precision_text(&devices->replicas[0]));
-    return open_ahead(devices, options, properties.name, error);
+    snprintf(devices->description, sizeof devices->description, "%s%.96s (sm_%d%d), CUDA %d.%d, %s", times, first->name,
+             first->major, first->minor, runtime / 1000, runtime % 1000 / 10, precision_text(&devices->replicas[0]));
+    return STATUS_OK;
 }
 
 static Status open_devices(CudaDevices *devices, const BackendOptions *options, const char *ordinals, Error *error)
 {
-    int numbers[CUDA_MOST_DEVICES], count;
+    struct cudaDeviceProp first = {.name = ""}, other;
+    int numbers[CUDA_MOST_DEVICES], count = 0;
     if (options->plan_for != NULL) return plan_for(devices, options, error);
     RETURN_IF_ERROR(parse_ordinals(ordinals != NULL ? ordinals : "0", numbers, &count, error));
     RETURN_IF_ERROR(allocate_replicas(devices, count, options, error));
     for (int r = 0; r < count; r++)
         devices->replicas[r].device = numbers[r];
     for (int r = 0; r < count; r++)
-        RETURN_IF_ERROR(open_device(&devices->replicas[r], error));
+        RETURN_IF_ERROR(open_device(&devices->replicas[r], r == 0 ? &first : &other, error));
     if (count > 1) RETURN_IF_ERROR(ranks_open(numbers, count, &devices->ranks, error));
-    return describe(devices, options, error);
+    RETURN_IF_ERROR(describe(devices, &first, error));
+    return open_ahead(devices, options, first.name, error);
 }
 
 Status devices_open(const BackendOptions *options, const char *ordinals, void **out, Error *error)

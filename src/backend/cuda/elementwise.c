@@ -34,21 +34,13 @@ Status launch_add_scaled(const CudaStep *step, cudaStream_t stream, Error *error
     return STATUS_OK;
 }
 
-/* 0 + s x */
-static Status launch_scale_by(const CudaStep *step, cudaStream_t stream, Error *error)
+/* s x */
+Status launch_scale_by(const CudaStep *step, cudaStream_t stream, Error *error)
 {
-    const CudaView *x = &step->inputs[0], *y = &step->outputs[0];
-    RETURN_IF_CUDA(cudaMemsetAsync(y->data, 0, (size_t)view_count(y) * dtype_size(y->dtype), stream), error);
-    RETURN_IF_CUDA(kernel_add_scaled(y->dtype, y->data, x->data, step->inputs[1].data, y->data, view_count(y), stream),
-                   error);
-    return STATUS_OK;
-}
-
-Status prepare_scale_by(CudaStep *step, Error *error)
-{
-    (void)error;
-    step->launch = launch_scale_by;
-    step->launches = 2;
+    const CudaView *y = &step->outputs[0];
+    RETURN_IF_CUDA(
+        kernel_add_scaled(y->dtype, NULL, step->inputs[0].data, step->inputs[1].data, y->data, view_count(y), stream),
+        error);
     return STATUS_OK;
 }
 

@@ -5,11 +5,6 @@
 #include "backend/cuda/compile.h"
 #include "graph/operation.h"
 
-static Status no_memory(Error *error)
-{
-    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory to compile a plan");
-}
-
 /* The node that makes a value; NULL for inputs and states. */
 static const Node *maker(const Compiler *compiler, Value value)
 {
@@ -31,17 +26,26 @@ static Status want_input(Compiler *compiler, const Node *node, Value value, DTyp
     return value_exists(value) ? require(compiler, node, value, dtype, strided, slot, error) : STATUS_OK;
 }
 
-/* A draft with these inputs, and an output that is the value from now on. */
-static Status draft_fused(Compiler *compiler, int kind, const Node *node, const int *inputs, int count, Value output,
-                          DType dtype, Draft **out, Error *error)
+/* What a fused draft makes: a value in a dtype, which is there from now on; or memory of no value (VALUE_NONE). */
+typedef struct Made {
+    Value value;
+    DType dtype;
+    Shape shape; /* of no value */
+} Made;
+
+static Status draft_fused(Compiler *compiler, int kind, const Node *node, const int *inputs, int input_count,
+                          const Made *made, int made_count, Draft **out, Error *error)
 {
-    int *known = slot_in(compiler, output, dtype);
-    const int slot = add_slot(compiler, output, dtype, graph_shape(compiler->graph, output));
-    Draft *draft = slot >= 0 ? add_draft(compiler, kind, node, count, 1) : NULL;
+    Draft *draft = add_draft(compiler, kind, node, input_count, made_count);
     if (draft == NULL) return no_memory(error);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < input_count; i++)
         draft->inputs[i] = inputs[i];
-    draft->outputs[0] = *known = slot;
+    for (int i = 0; i < made_count; i++) {
+        const bool valued = value_exists(made[i].value);
+        draft->outputs[i] = valued ? publish(compiler, made[i].value, made[i].dtype)
+                                   : add_slot(compiler, VALUE_NONE, made[i].dtype, made[i].shape);
+        if (draft->outputs[i] < 0) return no_memory(error);
+    }
     *out = draft;
     return STATUS_OK;
 }
@@ -59,25 +63,6 @@ static const Node *bias_summed(const Compiler *compiler, Value gradient)
             return node;
     }
     return NULL;
-}
-
-static Status draft_pool_grad(Compiler *compiler, const Node *pool, const int *slots, Value result, Draft **out,
-                              Error *error)
-{
-    const DType type = compiler->cuda->activation;
-    const Node *convolution = bias_summed(compiler, result);
-    if (convolution == NULL) return draft_fused(compiler, CUDA_POOL_GRAD, pool, slots, 4, result, type, out, error);
-    const Value bias = convolution->outputs[1];
-    const int dx = add_slot(compiler, result, type, graph_shape(compiler->graph, result));
-    const int db = add_slot(compiler, bias, DTYPE_F32, graph_shape(compiler->graph, bias));
-    Draft *draft = dx >= 0 && db >= 0 ? add_draft(compiler, CUDA_POOL_GRAD, convolution, 4, 2) : NULL;
-    if (draft == NULL) return no_memory(error);
-    for (int i = 0; i < 4; i++)
-        draft->inputs[i] = slots[i];
-    draft->outputs[0] = *slot_in(compiler, result, type) = dx;
-    draft->outputs[1] = *slot_in(compiler, bias, DTYPE_F32) = db;
-    *out = draft;
-    return STATUS_OK;
 }
 
 static Status fuse_pool_grad(Compiler *compiler, int n, bool *fused, Error *error)
@@ -101,7 +86,11 @@ static Status fuse_pool_grad(Compiler *compiler, int n, bool *fused, Error *erro
         want_input(compiler, relu, drops ? drop->inputs[1] : VALUE_NONE, DTYPE_I64, false, &slots[3], error));
     Draft *draft;
     const Value result = drops ? drop->outputs[0] : pool->outputs[0];
-    RETURN_IF_ERROR(draft_pool_grad(compiler, pool, slots, result, &draft, error));
+    const Node *convolution = bias_summed(compiler, result);
+    Made made[2] = {{.value = result, .dtype = type}, {.dtype = DTYPE_F32}};
+    if (convolution != NULL) made[1].value = convolution->outputs[1];
+    RETURN_IF_ERROR(draft_fused(compiler, CUDA_POOL_GRAD, convolution != NULL ? convolution : pool, slots, 4, made,
+                                convolution != NULL ? 2 : 1, &draft, error));
     draft->attributes = drops ? drop->attributes : (Attributes){.dropout = {.probability = 0}};
     compiler->taken[p] = *fused = true;
     if (drops) compiler->taken[d] = true;
@@ -124,15 +113,10 @@ static Status fuse_cross_entropy(Compiler *compiler, int n, bool *fused, Error *
     int slots[2];
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, false, &slots[0], error));
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], DTYPE_I32, false, &slots[1], error));
+    const Made made[] = {{.value = node->outputs[0], .dtype = DTYPE_F32},
+                         {.value = gradient->outputs[0], .dtype = type}};
     Draft *draft;
-    const int dlogits = add_slot(compiler, gradient->outputs[0], type, graph_shape(graph, gradient->outputs[0]));
-    const int loss = add_slot(compiler, node->outputs[0], DTYPE_F32, graph_shape(graph, node->outputs[0]));
-    draft = dlogits >= 0 && loss >= 0 ? add_draft(compiler, CUDA_CROSS_ENTROPY, node, 2, 2) : NULL;
-    if (draft == NULL) return no_memory(error);
-    draft->inputs[0] = slots[0];
-    draft->inputs[1] = slots[1];
-    draft->outputs[0] = *slot_in(compiler, node->outputs[0], DTYPE_F32) = loss;
-    draft->outputs[1] = *slot_in(compiler, gradient->outputs[0], type) = dlogits;
+    RETURN_IF_ERROR(draft_fused(compiler, CUDA_CROSS_ENTROPY, node, slots, 2, made, 2, &draft, error));
     draft->attributes = seed->attributes;
     compiler->uses[gradient->inputs[0].id]--;
     compiler->taken[g] = *fused = true;
@@ -169,14 +153,11 @@ static Status fuse_linear_mask(Compiler *compiler, int n, bool *fused, Error *er
     for (int i = 0; i < 3; i++)
         RETURN_IF_ERROR(want_input(compiler, node, node->inputs[i], input_type(compiler, node, OP_LINEAR, i), i != 1,
                                    &slots[i], error));
-    const int out = add_slot(compiler, y, type, shape);
-    const int mask = add_slot(compiler, VALUE_NONE, DTYPE_U8, shape_of((int64_t)bytes));
-    Draft *draft = out >= 0 && mask >= 0 ? add_draft(compiler, OP_LINEAR, node, 3, 2) : NULL;
-    if (draft == NULL) return no_memory(error);
-    for (int i = 0; i < 3; i++)
-        draft->inputs[i] = slots[i];
-    draft->outputs[0] = *slot_in(compiler, y, type) = out;
-    draft->outputs[1] = compiler->masks[y.id] = mask;
+    const Made made[] = {{.value = y, .dtype = type},
+                         {.value = VALUE_NONE, .dtype = DTYPE_U8, .shape = shape_of((int64_t)bytes)}};
+    Draft *draft;
+    RETURN_IF_ERROR(draft_fused(compiler, OP_LINEAR, node, slots, 3, made, 2, &draft, error));
+    compiler->masks[y.id] = draft->outputs[1];
     draft->flops = operation_flops(compiler->graph, node);
     *fused = true;
     return STATUS_OK;
@@ -197,9 +178,9 @@ static Status fuse_linear_relu_grad(Compiler *compiler, int n, bool *fused, Erro
     int slots[3] = {-1, -1, mask};
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, true, &slots[0], error));
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], type, false, &slots[1], error));
+    const Made made = {.value = relu->outputs[0], .dtype = type};
     Draft *draft;
-    RETURN_IF_ERROR(
-        draft_fused(compiler, CUDA_LINEAR_RELU_GRAD, node, slots, 3, relu->outputs[0], type, &draft, error));
+    RETURN_IF_ERROR(draft_fused(compiler, CUDA_LINEAR_RELU_GRAD, node, slots, 3, &made, 1, &draft, error));
     draft->flops = operation_flops(compiler->graph, node);
     compiler->taken[r] = *fused = true;
     return STATUS_OK;
@@ -235,9 +216,9 @@ static Status fuse_linear_columns(Compiler *compiler, int n, bool *fused, Error 
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], type, false, &slots[1], error));
     slots[1] = add_columns(compiler, slots[1], start, columns);
     if (slots[1] < 0) return no_memory(error);
+    const Made made = {.value = slice->outputs[0], .dtype = type};
     Draft *draft;
-    RETURN_IF_ERROR(
-        draft_fused(compiler, OP_LINEAR_GRAD_INPUT, node, slots, 2, slice->outputs[0], type, &draft, error));
+    RETURN_IF_ERROR(draft_fused(compiler, OP_LINEAR_GRAD_INPUT, node, slots, 2, &made, 1, &draft, error));
     draft->flops = operation_flops(compiler->graph, node) * (double)columns / (double)all;
     compiler->taken[s] = *fused = true;
     return STATUS_OK;
@@ -263,9 +244,7 @@ static Status copy_updated(Compiler *compiler, const Node *node, int i, int *out
 {
     int from;
     RETURN_IF_ERROR(require(compiler, node, node->inputs[i], DTYPE_F32, false, &from, error));
-    *out = add_slot(compiler, node->outputs[i], DTYPE_F32, graph_shape(compiler->graph, node->outputs[i]));
-    if (*out < 0) return no_memory(error);
-    *slot_in(compiler, node->outputs[i], DTYPE_F32) = *out;
+    *out = publish(compiler, node->outputs[i], DTYPE_F32);
     return draft_copy(compiler, node, from, *out, error);
 }
 

@@ -64,8 +64,7 @@ static Status launch_slice_grad(const CudaStep *step, cudaStream_t stream, Error
     const CudaView *dy = &step->inputs[0], *dx = &step->outputs[0];
     const int axis = step->attributes.axis.axis, rank = dx->shape.rank;
     const int64_t inner = product(dx->shape, axis + 1, rank);
-    if (view_count(dx) > 0)
-        RETURN_IF_CUDA(cudaMemsetAsync(dx->data, 0, (size_t)view_count(dx) * dtype_size(dx->dtype), stream), error);
+    if (view_count(dx) > 0) RETURN_IF_CUDA(cudaMemsetAsync(dx->data, 0, view_bytes(dx), stream), error);
     return copy_part(dy->data, product(dy->shape, axis, rank), at(dx, step->attributes.axis.start * inner),
                      product(dx->shape, axis, rank), product(dy->shape, axis, rank), product(dy->shape, 0, axis),
                      dx->dtype, stream, error);

@@ -121,8 +121,7 @@ static Status launch_grad_parameters(const CudaStep *step, cudaStream_t stream, 
 {
     const Product *product = step->own;
     const CudaView *db = &step->outputs[1];
-    if (product->empty && db->present)
-        RETURN_IF_CUDA(cudaMemsetAsync(db->data, 0, (size_t)view_count(db) * dtype_size(db->dtype), stream), error);
+    if (product->empty && db->present) RETURN_IF_CUDA(cudaMemsetAsync(db->data, 0, view_bytes(db), stream), error);
     if (product->bias_apart)
         RETURN_IF_CUDA(kernel_channel_sum(step->inputs[0].dtype, step->inputs[0].data, db->data,
                                           step->inputs[0].shape.dims[0], (int)step->inputs[0].shape.dims[1], 1, stream),

@@ -7,11 +7,6 @@
 #include "graph/memory_plan.h"
 #include "graph/operation.h"
 
-static Status no_memory(Error *error)
-{
-    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory to place a plan");
-}
-
 static CudaView view_of(const Compiler *compiler, int slot)
 {
     if (slot < 0) return (CudaView){.shape = shape_scalar()};
@@ -97,7 +92,6 @@ static Status prepare_steps(const Compiler *compiler, CudaPart *part, int *order
 typedef struct Memory {
     MemoryBuffer *slots, *workspaces;
     MemoryBuffer *inputs, *outputs, *gradients, *kept;
-    int count;
 } Memory;
 
 static void touch(const Compiler *compiler, Memory *memory, int slot, int step)
@@ -205,7 +199,7 @@ static Status add_bucket(CudaPart *part, int after, size_t end, Error *error)
 {
     const size_t begin = part->bucket_count > 0 ? part->buckets[part->bucket_count - 1].end : 0;
     Bucket *moved = realloc(part->buckets, ((size_t)part->bucket_count + 1) * sizeof *moved);
-    if (moved == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for buckets of gradients");
+    if (moved == NULL) return no_memory(error);
     part->buckets = moved;
     part->buckets[part->bucket_count++] = (Bucket){after, begin, end};
     return STATUS_OK;
@@ -258,10 +252,10 @@ Status place_steps(Compiler *compiler, CudaPart *part, int index, Error *error)
     memory.outputs = memory.inputs + 1;
     memory.gradients = memory.inputs + 2;
     memory.kept = memory.inputs + 3;
-    memory.count = compiler->slot_count + part->step_count + 4;
     measure(compiler, part, order, &memory);
-    GOTO_IF_ERROR(
-        memory_plan(buffers, memory.count, CUDA_ALIGNMENT, part->cuda->memory_limit, &part->arena_bytes, error), done);
+    GOTO_IF_ERROR(memory_plan(buffers, compiler->slot_count + part->step_count + 4, CUDA_ALIGNMENT,
+                              part->cuda->memory_limit, &part->arena_bytes, error),
+                  done);
     part->inputs_at = memory.inputs->offset;
     part->outputs_at = memory.outputs->offset;
     part->gradients_at = memory.gradients->offset;

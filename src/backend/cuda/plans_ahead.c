@@ -194,14 +194,25 @@ static Status race(const Contest *contest, int count, Error *error)
     return choose(contest, winner, error);
 }
 
+static int candidates(const Contest *contest)
+{
+    return contest->convolution != NULL ? dnn_plan_candidates(contest->convolution)
+                                        : blas_plan_candidates(contest->product);
+}
+
+static const char *text(const Contest *contest)
+{
+    return contest->convolution != NULL ? dnn_plan_text(contest->convolution) : blas_plan_text(contest->product);
+}
+
 /* *searched is false where there is no memory for a search: the heuristics' first stays. */
-static Status search(Contest *contest, int count, bool *searched, Error *error)
+static Status search(Contest *contest, bool *searched, Error *error)
 {
     Error why = {.status = STATUS_OK};
     *searched = false;
     Status status = enter(contest, &why);
     if (status == STATUS_OK) {
-        status = race(contest, count, error);
+        status = race(contest, candidates(contest), error);
         *searched = status == STATUS_OK;
     } else if (status == STATUS_RESOURCE_EXHAUSTED) {
         cudaGetLastError(); /* so that nobody finds this failure later */
@@ -211,6 +222,15 @@ static Status search(Contest *contest, int count, bool *searched, Error *error)
     }
     leave(contest);
     return status;
+}
+
+/* Searches where that is wanted, and keeps what was found. */
+static Status settle(Contest *contest, const char *problem, Error *error)
+{
+    PlansAhead *ahead = contest->cuda->ahead;
+    bool chosen = ahead->keeps;
+    if (ahead->searches) RETURN_IF_ERROR(search(contest, &chosen, error));
+    return chosen ? keep(ahead, problem, text(contest), error) : STATUS_OK;
 }
 
 /* --- convolutions --- */
@@ -238,8 +258,7 @@ static size_t tensor_bytes(const DnnTensor *tensor)
     return bytes;
 }
 
-static Status search_convolution(const CudaContext *cuda, const DnnConvolution *convolution, DnnPlan *plan,
-                                 bool *searched, Error *error)
+static Contest convolution_contest(const CudaContext *cuda, const DnnConvolution *convolution, DnnPlan *plan)
 {
     static const int order[][3] = {/* a, b, result */
                                    [DNN_FORWARD] = {DNN_UID_X, DNN_UID_W, DNN_UID_Y},
@@ -252,22 +271,20 @@ static Status search_convolution(const CudaContext *cuda, const DnnConvolution *
     contest.bytes[PART_B] = tensor_bytes(&tensors[order[convolution->kind][1]]);
     contest.bytes[PART_RESULT] = tensor_bytes(&tensors[order[convolution->kind][2]]);
     if (convolution->bias) contest.bytes[PART_BIAS] = (size_t)convolution->out * sizeof(float);
-    return search(&contest, dnn_plan_candidates(plan), searched, error);
+    return contest;
 }
 
 Status plan_convolution(const CudaContext *cuda, const DnnConvolution *convolution, DnnPlan **out, Error *error)
 {
     char problem[PROBLEM_SIZE];
     DnnPlan *plan = NULL;
-    bool chosen = cuda->ahead->keeps;
     describe_convolution(convolution, problem);
     const char *known = find(cuda->ahead, problem);
     if (known != NULL && dnn_plan_create(cuda->dnn, convolution, CUDA_WORKSPACE_LIMIT, known, out, NULL) == STATUS_OK)
         return STATUS_OK;
     RETURN_IF_ERROR(dnn_plan_create(cuda->dnn, convolution, CUDA_WORKSPACE_LIMIT, NULL, &plan, error));
-    Status status = STATUS_OK;
-    if (cuda->ahead->searches) status = search_convolution(cuda, convolution, plan, &chosen, error);
-    if (status == STATUS_OK && chosen) status = keep(cuda->ahead, problem, dnn_plan_text(plan), error);
+    Contest contest = convolution_contest(cuda, convolution, plan);
+    const Status status = settle(&contest, problem, error);
     if (status == STATUS_OK)
         *out = plan;
     else
@@ -302,7 +319,7 @@ static size_t matrix_bytes(int64_t rows, int64_t columns, int64_t stride, DType 
     return (size_t)rows * (size_t)(stride > 0 ? stride : columns) * dtype_size(type);
 }
 
-static Status search_product(const CudaContext *cuda, const BlasMatmul *m, BlasPlan *plan, bool *searched, Error *error)
+static Contest product_contest(const CudaContext *cuda, const BlasMatmul *m, BlasPlan *plan)
 {
     const DType result = m->result != DTYPE_NONE ? m->result : m->type;
     Contest contest = {.cuda = cuda, .product = plan};
@@ -313,22 +330,20 @@ static Status search_product(const CudaContext *cuda, const BlasMatmul *m, BlasP
     contest.bytes[PART_RESULT] = matrix_bytes(m->m, m->n, m->ldc, result);
     contest.bytes[PART_BIAS] = (size_t)(m->m > m->n ? m->m : m->n) * sizeof(float);
     contest.bytes[PART_MASK] = blas_mask_bytes(m);
-    return search(&contest, blas_plan_candidates(plan), searched, error);
+    return contest;
 }
 
 Status plan_product(const CudaContext *cuda, const BlasMatmul *matmul, BlasPlan **out, Error *error)
 {
     char problem[PROBLEM_SIZE];
     BlasPlan *plan = NULL;
-    bool chosen = cuda->ahead->keeps;
     describe_product(matmul, problem);
     const char *known = find(cuda->ahead, problem);
     if (known != NULL && blas_plan_create(cuda->blas, matmul, CUDA_WORKSPACE_LIMIT, known, out, NULL) == STATUS_OK)
         return STATUS_OK;
     RETURN_IF_ERROR(blas_plan_create(cuda->blas, matmul, CUDA_WORKSPACE_LIMIT, NULL, &plan, error));
-    Status status = STATUS_OK;
-    if (cuda->ahead->searches) status = search_product(cuda, matmul, plan, &chosen, error);
-    if (status == STATUS_OK && chosen) status = keep(cuda->ahead, problem, blas_plan_text(plan), error);
+    Contest contest = product_contest(cuda, matmul, plan);
+    const Status status = settle(&contest, problem, error);
     if (status == STATUS_OK)
         *out = plan;
     else
