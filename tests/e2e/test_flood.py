@@ -11,7 +11,7 @@ import unittest
 from attacker import Caller, ask
 from harness import serve
 
-MEMORY = 512 << 20  # bytes more than before, at most
+MEMORY = 640 << 20  # bytes more than before, at most: the axon's 512 MiB, and a quarter for what gRPC doesn't count
 if os.environ.get("NEURON_SANITIZE") == "thread":
     MEMORY *= 5  # ThreadSanitizer keeps four bytes beside each that was touched, and they count as the process's
 SECONDS = 1  # of good calls under each flood

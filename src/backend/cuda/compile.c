@@ -6,195 +6,10 @@
 #include "base/size.h"
 #include "graph/operation.h"
 
-Status no_memory(Error *error)
-{
-    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory to compile a plan");
-}
-
-/* --- slots --- */
-
-static int64_t dense_stride(Shape shape)
-{
-    return shape.rank > 0 && shape.dims[0] > 0 ? shape_count(shape) / shape.dims[0] : 1;
-}
-
-int slot_root(const Compiler *compiler, int slot, int64_t *offset, int64_t *stride)
-{
-    int root = slot, rows = slot; /* rows: the outermost slot whose rows are this one's */
-    bool keeps_rows = true;
-    *offset = 0;
-    while (compiler->slots[root].parent >= 0) {
-        *offset += compiler->slots[root].offset;
-        keeps_rows = keeps_rows && compiler->slots[root].keeps_rows;
-        root = compiler->slots[root].parent;
-        if (keeps_rows) rows = root;
-    }
-    *stride = dense_stride(compiler->slots[rows].shape);
-    return root;
-}
-
-size_t slot_bytes(const Compiler *compiler, int slot)
-{
-    return (size_t)shape_count(compiler->slots[slot].shape) * dtype_size(compiler->slots[slot].dtype);
-}
-
-int add_slot(Compiler *compiler, Value value, DType dtype, Shape shape)
-{
-    if (compiler->slot_count == compiler->slot_capacity) {
-        const int capacity = compiler->slot_capacity > 0 ? 2 * compiler->slot_capacity : 256;
-        Slot *moved = realloc(compiler->slots, (size_t)capacity * sizeof *moved);
-        if (moved == NULL) return -1;
-        compiler->slots = moved;
-        compiler->slot_capacity = capacity;
-    }
-    compiler->slots[compiler->slot_count] =
-        (Slot){.value = value, .dtype = dtype, .shape = shape, .parent = -1, .keeps_rows = true};
-    return compiler->slot_count++;
-}
-
-static int *slot_form(Compiler *compiler, Value value, int form)
-{
-    return &compiler->slot_of[(size_t)value.id * FORM_COUNT + (size_t)form];
-}
-
-int *slot_in(Compiler *compiler, Value value, DType dtype)
-{
-    const bool own = dtype == graph_value(compiler->graph, value)->dtype;
-    return slot_form(compiler, value, own ? FORM_OWN : FORM_ACTIVATION);
-}
-
-int publish(Compiler *compiler, Value value, DType dtype)
-{
-    const int slot = add_slot(compiler, value, dtype, graph_shape(compiler->graph, value));
-    if (slot >= 0) *slot_in(compiler, value, dtype) = slot;
-    return slot;
-}
-
-/* --- types --- */
-
-/* The activation type where the value is there in it, or will be: inputs of the graph are converted once. */
-static DType present_type(Compiler *compiler, Value value)
-{
-    const ValueInfo *info = graph_value(compiler->graph, value);
-    if (info->dtype != DTYPE_F32) return info->dtype;
-    return *slot_form(compiler, value, FORM_OWN) >= 0 ? DTYPE_F32 : compiler->cuda->activation;
-}
-
-static DType follow_type(Compiler *compiler, const Node *node)
-{
-    const ValueInfo *first = graph_value(compiler->graph, node->inputs[0]);
-    if (node->phase == PHASE_UPDATE || first->shape.rank == 0) return DTYPE_F32;
-    if (first->kind == VALUE_INPUT) return compiler->cuda->activation;
-    return present_type(compiler, node->inputs[0]);
-}
-
-static DType ruled_type(Compiler *compiler, const Node *node, Value value, TypeRule rule)
-{
-    const DType own = graph_value(compiler->graph, value)->dtype;
-    if (own != DTYPE_F32) return own;
-    switch (rule) {
-    case TYPE_OWN:
-        break;
-    case TYPE_ACTIVATION:
-        return compiler->cuda->activation;
-    case TYPE_ANY:
-        return present_type(compiler, value);
-    case TYPE_FOLLOW:
-        return follow_type(compiler, node);
-    }
-    return own;
-}
-
-DType input_type(Compiler *compiler, const Node *node, int kind, int index)
-{
-    const int rule = index < CUDA_RULES ? index : CUDA_RULES - 1;
-    return ruled_type(compiler, node, node->inputs[index], cuda_operation(kind)->inputs[rule]);
-}
-
-static DType output_type(Compiler *compiler, const Node *node, int kind, int index)
-{
-    return ruled_type(compiler, node, node->outputs[index], cuda_operation(kind)->outputs[index]);
-}
-
-/* --- drafts --- */
-
-Draft *add_draft(Compiler *compiler, int kind, const Node *node, int inputs, int outputs)
-{
-    if (compiler->draft_count == compiler->draft_capacity) {
-        const int capacity = compiler->draft_capacity > 0 ? 2 * compiler->draft_capacity : 256;
-        Draft *moved = realloc(compiler->drafts, (size_t)capacity * sizeof *moved);
-        if (moved == NULL) return NULL;
-        compiler->drafts = moved;
-        compiler->draft_capacity = capacity;
-    }
-    int *slots = malloc((size_t)(inputs + outputs + 1) * sizeof *slots);
-    if (slots == NULL) return NULL;
-    for (int i = 0; i < inputs + outputs; i++)
-        slots[i] = -1;
-    Draft *draft = &compiler->drafts[compiler->draft_count++];
-    *draft = (Draft){.kind = kind,
-                     .node = node,
-                     .inputs = slots,
-                     .outputs = slots + inputs,
-                     .input_count = inputs,
-                     .output_count = outputs};
-    if (node != NULL) draft->attributes = node->attributes;
-    return draft;
-}
-
-/* A step that moves slot `from` to slot `to`. */
-static Status draft_move(Compiler *compiler, int kind, const Node *node, int from, int to, Error *error)
-{
-    Draft *draft = to >= 0 ? add_draft(compiler, kind, node, 1, 1) : NULL;
-    if (draft == NULL) return no_memory(error);
-    draft->inputs[0] = from;
-    draft->outputs[0] = to;
-    draft->bytes = (double)slot_bytes(compiler, from) + (double)slot_bytes(compiler, to);
-    draft->constant = compiler->slots[to].constant = compiler->slots[from].constant;
-    return STATUS_OK;
-}
-
-Status draft_copy(Compiler *compiler, const Node *node, int from, int to, Error *error)
-{
-    return draft_move(compiler, CUDA_COPY, node, from, to, error);
-}
-
-/* Rows that follow each other without a gap; or, where they may lie apart, that begin at whole vectors. */
-static bool rows_suit(const Compiler *compiler, int slot, bool strided)
-{
-    int64_t offset, stride;
-    slot_root(compiler, slot, &offset, &stride);
-    const size_t size = dtype_size(compiler->slots[slot].dtype);
-    const bool dense = stride == dense_stride(compiler->slots[slot].shape);
-    const bool aligned =
-        (size_t)offset * size % CUDA_VECTOR == 0 && (dense || (size_t)stride * size % CUDA_VECTOR == 0);
-    return aligned && (dense || strided);
-}
-
-Status require(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *out, Error *error)
-{
-    int *slot = slot_in(compiler, value, dtype);
-    if (*slot < 0) {
-        const DType other =
-            dtype == graph_value(compiler->graph, value)->dtype ? compiler->cuda->activation : DTYPE_F32;
-        int from;
-        RETURN_IF_ERROR(require(compiler, node, value, other, false, &from, error));
-        const int to = publish(compiler, value, dtype);
-        RETURN_IF_ERROR(draft_move(compiler, CUDA_CONVERT, node, from, to, error));
-        slot = slot_in(compiler, value, dtype);
-    }
-    *out = *slot;
-    if (rows_suit(compiler, *slot, strided)) return STATUS_OK;
-    const int from = *slot;
-    *out = add_slot(compiler, value, dtype, graph_shape(compiler->graph, value));
-    return draft_copy(compiler, node, from, *out, error);
-}
-
 /* --- values that are there from the start --- */
 
 static Status declare(Compiler *compiler, Error *error)
 {
-    size_t place = 0;
     for (int i = 0; i < graph_value_count(compiler->graph); i++) {
         const ValueInfo *info = graph_value(compiler->graph, (Value){i});
         if (dtype_is_float(info->dtype) && info->dtype != DTYPE_F32)
@@ -210,8 +25,6 @@ static Status declare(Compiler *compiler, Error *error)
             s->variable =
                 devices_variable(compiler->devices, compiler->part,
                                  variables_data(compiler->variables, variables_find(compiler->variables, info->name)));
-        else
-            s->place = place, place += size_align(slot_bytes(compiler, slot), CUDA_ALIGNMENT);
     }
     return STATUS_OK;
 }
@@ -312,12 +125,23 @@ static Status draft_any(Compiler *compiler, int n, Error *error)
 
 /* --- states and outputs --- */
 
-static bool reads(const Compiler *compiler, const Draft *draft, int slot)
+/* Whether one of `count` slots looks into the memory of `slot`. */
+static bool any_in(const Compiler *compiler, const int *slots, int count, int slot)
 {
     int64_t offset, stride;
-    for (int i = 0; i < draft->input_count; i++)
-        if (draft->inputs[i] >= 0 && slot_root(compiler, draft->inputs[i], &offset, &stride) == slot) return true;
+    for (int i = 0; i < count; i++)
+        if (slots[i] >= 0 && slot_root(compiler, slots[i], &offset, &stride) == slot) return true;
     return false;
+}
+
+static bool reads(const Compiler *compiler, const Draft *draft, int slot)
+{
+    return any_in(compiler, draft->inputs, draft->input_count, slot);
+}
+
+static bool writes(const Compiler *compiler, const Draft *draft, int slot)
+{
+    return any_in(compiler, draft->outputs, draft->output_count, slot);
 }
 
 /* An update works in place on a copy of the state (fuse.c). Where nothing reads the state after the update, it works on
@@ -372,7 +196,7 @@ static Status assign_states(Compiler *compiler, Error *error)
 
 /* Outputs are dense, in the graph's type, and lie where the host fetches them: a copy where the value is a view, an
  * input or a state, or is an output under two names (the copy is the value's place from then on). */
-static Status draft_output(Compiler *compiler, Value value, size_t *place, Error *error)
+static Status draft_output(Compiler *compiler, Value value, Error *error)
 {
     int slot;
     RETURN_IF_ERROR(require(compiler, NULL, value, graph_value(compiler->graph, value)->dtype, false, &slot, error));
@@ -385,8 +209,6 @@ static Status draft_output(Compiler *compiler, Value value, size_t *place, Error
         compiler->slots[slot].constant = compiler->drafts[compiler->draft_count - 1].constant = false;
     }
     compiler->slots[slot].home = HOME_OUTPUT;
-    compiler->slots[slot].place = *place;
-    *place += size_align(slot_bytes(compiler, slot), CUDA_ALIGNMENT);
     return STATUS_OK;
 }
 
@@ -454,20 +276,10 @@ static void place_concat(Compiler *compiler, Draft *draft)
 
 /* --- gradients that several devices reduce --- */
 
-/* The draft that makes a slot; -1: none. */
-static int maker_of(const Compiler *compiler, int slot)
+/* Each gradient of an update gets a place beside the others; one that is part of something else is copied there first.
+ */
+static Status gather_gradients(Compiler *compiler, int update, Error *error)
 {
-    for (int d = 0; d < compiler->draft_count; d++)
-        for (int i = 0; i < compiler->drafts[d].output_count; i++)
-            if (compiler->drafts[d].outputs[i] == slot) return d;
-    return -1;
-}
-
-/* Each gradient of an update gets a place beside the others, in the order in which they are made; one that is part of
- * something else is copied there first. */
-static Status place_gradients(Compiler *compiler, int update, Error *error)
-{
-    size_t place = 0;
     const int before = compiler->draft_count;
     const int count = compiler->drafts[update].output_count / 2; /* a parameter and a momentum each */
     for (int i = 1; i <= count; i++) {
@@ -483,30 +295,56 @@ static Status place_gradients(Compiler *compiler, int update, Error *error)
         memmove(&compiler->drafts[update + 1], &compiler->drafts[update], (size_t)(d - update) * sizeof copy);
         compiler->drafts[update] = copy;
     }
-    const Draft *draft = &compiler->drafts[update];
-    for (int d = 0; d < update; d++)
-        for (int i = 1; i <= count; i++) {
-            Slot *slot = &compiler->slots[draft->inputs[i]];
-            if (maker_of(compiler, draft->inputs[i]) != d) continue;
-            slot->home = HOME_GRADIENT;
-            slot->place = place;
-            place += size_align(slot_bytes(compiler, draft->inputs[i]), CUDA_VECTOR);
-        }
+    for (int i = 1; i <= count; i++)
+        compiler->slots[compiler->drafts[update].inputs[i]].home = HOME_GRADIENT;
     return STATUS_OK;
 }
 
 static Status share_gradients(Compiler *compiler, Error *error)
 {
     for (int d = 0; d < compiler->draft_count; d++)
-        if (compiler->drafts[d].kind == CUDA_SGD_GROUP) return place_gradients(compiler, d, error);
+        if (compiler->drafts[d].kind == CUDA_SGD_GROUP) return gather_gradients(compiler, d, error);
     return STATUS_OK;
+}
+
+/* --- places --- */
+
+static bool touches(const Compiler *compiler, const Draft *draft, SlotHome home, int slot)
+{
+    return home == HOME_INPUT ? reads(compiler, draft, slot) : writes(compiler, draft, slot);
+}
+
+static int turn_of(const Compiler *compiler, int slot)
+{
+    int turn = compiler->draft_count;
+    const SlotHome home = compiler->slots[slot].home;
+    for (int d = 0; d < compiler->draft_count; d++) {
+        if (compiler->drafts[d].dropped || !touches(compiler, &compiler->drafts[d], home, slot)) continue;
+        turn = d;
+        if (home == HOME_INPUT) break;
+    }
+    return turn;
+}
+
+/* One after the other in the order of their turns, so that what moves together lies together. */
+static void place_home(Compiler *compiler, SlotHome home, size_t alignment)
+{
+    size_t place = 0;
+    for (int i = 0; i < compiler->slot_count; i++)
+        if (compiler->slots[i].home == home) compiler->slots[i].turn = turn_of(compiler, i);
+    for (int d = 0; d <= compiler->draft_count; d++)
+        for (int i = 0; i < compiler->slot_count; i++) {
+            Slot *slot = &compiler->slots[i];
+            if (slot->home != home || slot->turn != d) continue;
+            slot->place = place;
+            place += size_align(slot_bytes(compiler, i), alignment);
+        }
 }
 
 Status compile_drafts(Compiler *compiler, Error *error)
 {
     const Graph *graph = compiler->graph;
     const size_t values = (size_t)graph_value_count(graph) + 1, nodes = (size_t)graph_node_count(graph) + 1;
-    size_t place = 0;
     compiler->slot_of = malloc(values * FORM_COUNT * sizeof(int));
     compiler->uses = calloc(values, sizeof(int));
     compiler->reader = malloc(values * sizeof(int));
@@ -522,22 +360,13 @@ Status compile_drafts(Compiler *compiler, Error *error)
     for (int n = 0; n < graph_node_count(graph); n++)
         RETURN_IF_ERROR(draft_any(compiler, n, error));
     for (int i = 0; i < graph_output_count(graph); i++)
-        RETURN_IF_ERROR(draft_output(compiler, graph_output_at(graph, i), &place, error));
+        RETURN_IF_ERROR(draft_output(compiler, graph_output_at(graph, i), error));
     RETURN_IF_ERROR(assign_states(compiler, error));
     for (int d = 0; d < compiler->draft_count; d++)
         if (compiler->drafts[d].kind == OP_CONCAT) place_concat(compiler, &compiler->drafts[d]);
-    return compiler->devices->count > 1 && graph_training(graph) ? share_gradients(compiler, error) : STATUS_OK;
-}
-
-void compiler_free(Compiler *compiler)
-{
-    for (int d = 0; d < compiler->draft_count; d++)
-        free(compiler->drafts[d].inputs);
-    free(compiler->drafts);
-    free(compiler->slots);
-    free(compiler->slot_of);
-    free(compiler->uses);
-    free(compiler->reader);
-    free(compiler->masks);
-    free(compiler->taken);
+    if (compiler->devices->count > 1 && graph_training(graph)) RETURN_IF_ERROR(share_gradients(compiler, error));
+    place_home(compiler, HOME_INPUT, CUDA_ALIGNMENT);
+    place_home(compiler, HOME_OUTPUT, CUDA_ALIGNMENT);
+    place_home(compiler, HOME_GRADIENT, CUDA_VECTOR);
+    return STATUS_OK;
 }

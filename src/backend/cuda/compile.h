@@ -18,7 +18,10 @@ typedef struct Slot {
                         what devices reduce */
     bool constant;   /* of a frozen plan: computed once a refresh */
     void *variable;  /* HOME_VARIABLE: its memory */
-    size_t place;    /* HOME_INPUT, HOME_OUTPUT, HOME_GRADIENT: offset in it */
+    /* HOME_INPUT, HOME_OUTPUT, HOME_GRADIENT: */
+    size_t place; /* offset in it */
+    int turn;     /* the first draft that reads the input, or the last one that writes the output or the gradient;
+                     draft_count: none */
 } Slot;
 
 /* A step before it has addresses. */
@@ -62,26 +65,39 @@ size_t slot_bytes(const Compiler *compiler, int slot);
 
 Status no_memory(Error *error); /* STATUS_RESOURCE_EXHAUSTED */
 
-/* For fuse.c. */
+/* --- drafts.c --- */
+
 int add_slot(Compiler *compiler, Value value, DType dtype, Shape shape); /* -1: no memory */
 /* A slot of a value in its own shape, which from now on is where the value is in that dtype. -1: no memory. */
 int publish(Compiler *compiler, Value value, DType dtype);
 Draft *add_draft(Compiler *compiler, int kind, const Node *node, int inputs, int outputs);
 Status draft_copy(Compiler *compiler, const Node *node, int from, int to, Error *error);
-int *slot_in(Compiler *compiler, Value value, DType dtype);
+int *slot_form(Compiler *compiler, Value value, int form);
+int *slot_in(Compiler *compiler, Value value, DType dtype); /* the form that has this dtype */
 /* The slot of a value in a dtype, converted where need be; with dense rows unless `strided`. */
 Status require(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *out, Error *error);
+/* The activation type where the value is there in it, or will be: inputs of the graph are converted once. */
+DType present_type(Compiler *compiler, Value value);
 DType input_type(Compiler *compiler, const Node *node, int kind, int index);
+DType output_type(Compiler *compiler, const Node *node, int kind, int index);
+
+/* --- fuse.c --- */
 
 /* Tries what fuse.c knows on the node: *fused tells whether a draft was made for it (and for those it takes with it).
  */
 Status fuse(Compiler *compiler, int node, bool *fused, Error *error);
 
-/* A bucket: gradients that are reduced over the devices together, as soon as a step has made the last of them. */
+/* Bytes that move together beside the steps: inputs that come before the first step that reads one of them, outputs
+ * that go after the last step that writes one of them, gradients that devices reduce then. */
 typedef struct Bucket {
-    int after;         /* a step's number */
-    size_t begin, end; /* bytes of the gradients */
+    int step;
+    size_t begin, end; /* from the home's first byte */
 } Bucket;
+
+typedef struct Buckets {
+    Bucket *items;
+    int count;
+} Buckets;
 
 /* What one device computes of a plan. */
 typedef struct CudaPart {
@@ -92,10 +108,12 @@ typedef struct CudaPart {
     unsigned char *arena; /* device memory */
     size_t arena_bytes, input_bytes, output_bytes, gradient_bytes;
     size_t inputs_at, outputs_at, gradients_at; /* in the arena: what is copied from and to the host, and reduced */
-    Bucket *buckets;
-    int bucket_count;
-    int wait_before; /* the step that reads reduced gradients first */
+    Buckets inputs, outputs, gradients;         /* in the order of steps */
+    int wait_before;                            /* the step that reads reduced gradients first */
 } CudaPart;
+
+/* The events of a part: each lets one of its streams follow another. */
+enum { JOIN_PART, JOIN_UPLOADS, JOIN_DOWNLOADS, JOIN_REDUCTIONS, PLAN_JOINS };
 
 typedef struct CudaPlan {
     CudaDevices *devices;
@@ -108,7 +126,7 @@ typedef struct CudaPlan {
     Tensor *inputs, *outputs;       /* the host's views of them: by value, and by number */
     size_t *places, *output_places; /* of them in a part: by value, and by number */
     cudaGraphExec_t constant_exec, exec;
-    cudaEvent_t *joins; /* two for each part: a fork or join of the parts' streams, and of their reductions */
+    cudaEvent_t *joins; /* PLAN_JOINS for each part */
     bool profile;
     cudaEvent_t *marks; /* profile: before each step of a run, and after the last */
     uint64_t runs;
@@ -126,6 +144,13 @@ unsigned char *staging_outputs(const CudaPlan *plan, int part);
 /* Before a run: what the caller wrote goes to the parts. After it: what the parts made becomes one. */
 void staging_split(const CudaPlan *plan);
 void staging_join(const CudaPlan *plan);
+
+/* launch.c: the work of a run, or of the constant steps, put on the streams of all devices; while they are captured, or
+ * to be done at once. */
+Status launch_run(const CudaPlan *plan, Error *error);
+Status launch_constants(const CudaPlan *plan, Error *error);
+/* Makes the part's device the thread's current one. */
+Status use_device(const CudaPart *part, Error *error);
 
 /* plan.c: the driver's functions of that name. */
 Status cuda_plan_compile(void *devices, const Graph *graph, Variables *variables, const PlanOptions *options,

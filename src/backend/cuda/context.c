@@ -168,8 +168,9 @@ static void close_device(CudaContext *cuda)
     if (!cuda->planning) cudaSetDevice(cuda->device);
     dnn_close(cuda->dnn);
     blas_close(cuda->blas);
-    if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
-    if (cuda->copies != NULL) cudaStreamDestroy(cuda->copies);
+    const cudaStream_t streams[] = {cuda->stream, cuda->copies, cuda->uploads, cuda->downloads, cuda->reductions};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        if (streams[i] != NULL) cudaStreamDestroy(streams[i]);
 }
 
 void devices_close(void *opaque)
@@ -192,8 +193,9 @@ void devices_close(void *opaque)
 static Status open_device(CudaContext *cuda, struct cudaDeviceProp *properties, Error *error)
 {
     RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
-    RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), error);
-    RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking), error);
+    cudaStream_t *const streams[] = {&cuda->stream, &cuda->copies, &cuda->uploads, &cuda->downloads, &cuda->reductions};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        RETURN_IF_CUDA(cudaStreamCreateWithFlags(streams[i], cudaStreamNonBlocking), error);
     RETURN_IF_ERROR(dnn_open(&cuda->dnn, error));
     RETURN_IF_ERROR(blas_open(&cuda->blas, error));
     RETURN_IF_CUDA(cudaGetDeviceProperties(properties, cuda->device), error);

@@ -41,7 +41,9 @@ typedef struct CudaContext {
     bool planning;            /* there is no device: nothing below exists, and no memory */
     cudaStream_t stream;      /* what plans run on */
     cudaStream_t copies;      /* of variables */
-    Dnn *dnn;                 /* when planning too */
+    /* beside `stream`, while it computes: copies from and to the host, and reductions over the devices */
+    cudaStream_t uploads, downloads, reductions;
+    Dnn *dnn; /* when planning too */
     Blas *blas;
     struct PlansAhead *ahead; /* the devices' */
 } CudaContext;

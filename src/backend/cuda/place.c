@@ -192,44 +192,66 @@ static Status bind_steps(const Compiler *compiler, CudaPart *part, const int *or
 
 /* --- buckets --- */
 
-enum { BUCKET_BYTES = 1 << 20 }; /* large enough for a link's bandwidth to count, and not its latency */
+/* Large enough for a link's bandwidth to count, and not its latency. */
+enum { GRADIENT_BUCKET = 1 << 20, COPY_BUCKET = 1 << 18 };
 
-/* The step that makes a gradient, and the bytes of the gradients up to its end. */
-static Status add_bucket(CudaPart *part, int after, size_t end, Error *error)
+static Status add_bucket(Buckets *buckets, int step, size_t begin, size_t end, Error *error)
 {
-    const size_t begin = part->bucket_count > 0 ? part->buckets[part->bucket_count - 1].end : 0;
-    Bucket *moved = realloc(part->buckets, ((size_t)part->bucket_count + 1) * sizeof *moved);
+    Bucket *moved = realloc(buckets->items, ((size_t)buckets->count + 1) * sizeof *moved);
     if (moved == NULL) return no_memory(error);
-    part->buckets = moved;
-    part->buckets[part->bucket_count++] = (Bucket){after, begin, end};
+    buckets->items = moved;
+    buckets->items[buckets->count++] = (Bucket){step, begin, end};
     return STATUS_OK;
 }
 
-/* Gradients lie in the order in which steps make them, so a bucket is a range of bytes. */
-static Status fill_buckets(const Compiler *compiler, CudaPart *part, const int *order, Error *error)
+/* Bytes up to the end of what has its turn at a draft; 0: nothing has. */
+static size_t turn_end(const Compiler *compiler, SlotHome home, int draft)
+{
+    size_t end = 0;
+    for (int i = 0; i < compiler->slot_count; i++) {
+        const Slot *slot = &compiler->slots[i];
+        if (slot->home == home && slot->turn == draft && slot->place + slot_bytes(compiler, i) > end)
+            end = slot->place + slot_bytes(compiler, i);
+    }
+    return end;
+}
+
+/* What has its turn lies in the order of steps, so a bucket is a range of bytes. */
+static Status fill_buckets(const Compiler *compiler, const CudaPart *part, const int *order, SlotHome home,
+                           size_t enough, Buckets *buckets, Error *error)
 {
     size_t begin = 0, end = 0;
-    int last = -1;
-    part->wait_before = -1;
+    int first = 0, last = 0;
     for (int s = 0; s < part->step_count; s++) {
-        const Draft *draft = &compiler->drafts[order[s]];
-        size_t made = end;
-        for (int i = 0; i < draft->output_count; i++) {
-            if (draft->outputs[i] < 0 || compiler->slots[draft->outputs[i]].home != HOME_GRADIENT) continue;
-            const size_t to = compiler->slots[draft->outputs[i]].place + slot_bytes(compiler, draft->outputs[i]);
-            if (to > made) made = to;
-        }
-        for (int i = 0; i < draft->input_count && part->wait_before < 0; i++)
-            if (draft->inputs[i] >= 0 && compiler->slots[draft->inputs[i]].home == HOME_GRADIENT) part->wait_before = s;
-        if (made == end) continue;
-        end = made;
+        const size_t made = turn_end(compiler, home, order[s]);
+        if (made == 0) continue;
+        if (end == begin) first = s;
         last = s;
-        if (end - begin < BUCKET_BYTES) continue;
-        RETURN_IF_ERROR(add_bucket(part, s, end, error));
+        end = made;
+        if (end - begin < enough) continue;
+        RETURN_IF_ERROR(add_bucket(buckets, home == HOME_INPUT ? first : last, begin, end, error));
         begin = end;
     }
-    if (end > begin) RETURN_IF_ERROR(add_bucket(part, last, end, error));
-    if (part->bucket_count > 0 && part->wait_before <= part->buckets[part->bucket_count - 1].after)
+    return end > begin ? add_bucket(buckets, home == HOME_INPUT ? first : last, begin, end, error) : STATUS_OK;
+}
+
+static bool reads_gradients(const Compiler *compiler, const Draft *draft)
+{
+    for (int i = 0; i < draft->input_count; i++)
+        if (draft->inputs[i] >= 0 && compiler->slots[draft->inputs[i]].home == HOME_GRADIENT) return true;
+    return false;
+}
+
+static Status fill_all_buckets(const Compiler *compiler, CudaPart *part, const int *order, Error *error)
+{
+    RETURN_IF_ERROR(fill_buckets(compiler, part, order, HOME_INPUT, COPY_BUCKET, &part->inputs, error));
+    RETURN_IF_ERROR(fill_buckets(compiler, part, order, HOME_OUTPUT, COPY_BUCKET, &part->outputs, error));
+    RETURN_IF_ERROR(fill_buckets(compiler, part, order, HOME_GRADIENT, GRADIENT_BUCKET, &part->gradients, error));
+    part->wait_before = -1;
+    for (int s = 0; s < part->step_count && part->wait_before < 0; s++)
+        if (reads_gradients(compiler, &compiler->drafts[order[s]])) part->wait_before = s;
+    const Buckets *gradients = &part->gradients;
+    if (gradients->count > 0 && part->wait_before <= gradients->items[gradients->count - 1].step)
         return error_set(error, STATUS_UNIMPLEMENTED,
                          "a step reads gradients before all of them are made, which several "
                          "devices can't do");
@@ -261,7 +283,7 @@ Status place_steps(Compiler *compiler, CudaPart *part, int index, Error *error)
     part->gradients_at = memory.gradients->offset;
     for (int i = 0; i < part->step_count; i++)
         part->steps[i].part = index;
-    GOTO_IF_ERROR(fill_buckets(compiler, part, order, error), done);
+    GOTO_IF_ERROR(fill_all_buckets(compiler, part, order, error), done);
     if (part->cuda->planning) goto done;
     GOTO_IF_ERROR(allocate(part, error), done);
     GOTO_IF_ERROR(bind_steps(compiler, part, order, &memory, error), done);

@@ -1,150 +1,10 @@
-/* Compiling, capturing and running. Everything that a run does, copies from and to the host among it, is one CUDA graph
- * on the first device's stream (the streams of other devices join it); a run launches it and waits for its end.
- *
- * Several devices: each has the steps for its own part of the batch. As soon as a bucket of gradients is there on all,
- * it is reduced on their `copies` streams, while the backward pass goes on; the update waits for all buckets. */
-#include <nvtx3/nvToolsExt.h>
+/* Compiling, capturing and running: what launch.c puts on the streams becomes one CUDA graph, which a run launches. */
 #include <stdlib.h>
 
 #include "backend/cuda/compile.h"
 #include "backend/cuda/plans_ahead.h"
 
 /* --- capturing --- */
-
-static Status mark(const CudaPlan *plan, int step, Error *error)
-{
-    if (plan->marks == NULL) return STATUS_OK;
-    RETURN_IF_CUDA(cudaEventRecord(plan->marks[step], plan->parts[0].cuda->stream), error);
-    return STATUS_OK;
-}
-
-/* What `to` does from here on comes after what `from` has done. */
-static Status follow(cudaStream_t to, cudaStream_t from, cudaEvent_t event, Error *error)
-{
-    RETURN_IF_CUDA(cudaEventRecord(event, from), error);
-    RETURN_IF_CUDA(cudaStreamWaitEvent(to, event, 0), error);
-    return STATUS_OK;
-}
-
-static Status use_device(const CudaPart *part, Error *error)
-{
-    RETURN_IF_CUDA(cudaSetDevice(part->cuda->device), error);
-    return STATUS_OK;
-}
-
-/* The streams of all parts begin (or go on) where the first one's is, or the first one's where all are. */
-static Status gather(const CudaPlan *plan, bool begin, Error *error)
-{
-    const cudaStream_t first = plan->parts[0].cuda->stream;
-    for (int p = 1; p < plan->part_count; p++) {
-        const cudaStream_t own = plan->parts[p].cuda->stream;
-        RETURN_IF_ERROR(use_device(&plan->parts[begin ? 0 : p], error));
-        RETURN_IF_ERROR(follow(begin ? own : first, begin ? first : own, plan->joins[begin ? 0 : 2 * p], error));
-    }
-    return use_device(&plan->parts[0], error);
-}
-
-/* The mean of a bucket over all parts, beside what follows on their streams. */
-static Status reduce(const CudaPlan *plan, const Bucket *bucket, Error *error)
-{
-    float *buffers[CUDA_MOST_DEVICES];
-    cudaStream_t streams[CUDA_MOST_DEVICES];
-    for (int p = 0; p < plan->part_count; p++) {
-        const CudaPart *part = &plan->parts[p];
-        buffers[p] = (float *)(void *)(part->arena + part->gradients_at + bucket->begin);
-        streams[p] = part->cuda->copies;
-        RETURN_IF_ERROR(use_device(part, error));
-        RETURN_IF_ERROR(follow(streams[p], part->cuda->stream, plan->joins[2 * p], error));
-    }
-    return ranks_all_reduce_mean(plan->devices->ranks, buffers, (bucket->end - bucket->begin) / sizeof(float), streams,
-                                 error);
-}
-
-static Status wait_for_buckets(const CudaPlan *plan, Error *error)
-{
-    for (int p = 0; p < plan->part_count; p++) {
-        const CudaPart *part = &plan->parts[p];
-        RETURN_IF_ERROR(use_device(part, error));
-        RETURN_IF_ERROR(follow(part->cuda->stream, part->cuda->copies, plan->joins[2 * p + 1], error));
-    }
-    return STATUS_OK;
-}
-
-/* A profiler's range has the layer's name. */
-static void open_range(const CudaStep *step)
-{
-    nvtxRangePushA(step->layer[0] != '\0' ? step->layer : step->operation);
-}
-
-static Status launch_step(const CudaPlan *plan, int s, Error *error)
-{
-    RETURN_IF_ERROR(mark(plan, s, error));
-    for (int p = 0; p < plan->part_count; p++) {
-        const CudaPart *part = &plan->parts[p];
-        const CudaStep *step = &part->steps[s];
-        if (plan->part_count > 1) RETURN_IF_ERROR(use_device(part, error));
-        open_range(step);
-        const Status status = step->launch(step, part->cuda->stream, error);
-        nvtxRangePop();
-        if (status == STATUS_OK) continue;
-        error_prefix(error, "%s '%s'", step->operation, step->layer);
-        return status;
-    }
-    return STATUS_OK;
-}
-
-static Status launch_steps(const CudaPlan *plan, int begin, int end, Error *error)
-{
-    const CudaPart *first = &plan->parts[0];
-    int bucket = 0;
-    for (int s = begin; s < end; s++) {
-        if (first->bucket_count > 0 && s == first->wait_before) RETURN_IF_ERROR(wait_for_buckets(plan, error));
-        RETURN_IF_ERROR(launch_step(plan, s, error));
-        if (bucket < first->bucket_count && first->buckets[bucket].after == s)
-            RETURN_IF_ERROR(reduce(plan, &first->buckets[bucket++], error));
-    }
-    return mark(plan, end, error);
-}
-
-static Status copy_inputs(const CudaPlan *plan, Error *error)
-{
-    for (int p = 0; p < plan->part_count; p++) {
-        const CudaPart *part = &plan->parts[p];
-        if (part->input_bytes == 0) continue;
-        RETURN_IF_ERROR(use_device(part, error));
-        RETURN_IF_CUDA(cudaMemcpyAsync(part->arena + part->inputs_at, staging_inputs(plan, p), part->input_bytes,
-                                       cudaMemcpyHostToDevice, part->cuda->stream),
-                       error);
-    }
-    return STATUS_OK;
-}
-
-static Status copy_outputs(const CudaPlan *plan, Error *error)
-{
-    for (int p = 0; p < plan->part_count; p++) {
-        const CudaPart *part = &plan->parts[p];
-        if (part->output_bytes == 0) continue;
-        RETURN_IF_ERROR(use_device(part, error));
-        RETURN_IF_CUDA(cudaMemcpyAsync(staging_outputs(plan, p), part->arena + part->outputs_at, part->output_bytes,
-                                       cudaMemcpyDeviceToHost, part->cuda->stream),
-                       error);
-    }
-    return STATUS_OK;
-}
-
-static Status launch_run(const CudaPlan *plan, Error *error)
-{
-    RETURN_IF_ERROR(gather(plan, true, error));
-    RETURN_IF_ERROR(copy_inputs(plan, error));
-    RETURN_IF_ERROR(launch_steps(plan, plan->parts[0].constant_count, plan->parts[0].step_count, error));
-    RETURN_IF_ERROR(copy_outputs(plan, error));
-    return gather(plan, false, error);
-}
-
-static Status launch_constants(const CudaPlan *plan, Error *error)
-{
-    return launch_steps(plan, 0, plan->parts[0].constant_count, error);
-}
 
 /* What `launch` puts on the stream, as a graph that can be launched again and again. */
 static Status capture(const CudaPlan *plan, Status (*launch)(const CudaPlan *, Error *), cudaGraphExec_t *out,
@@ -173,11 +33,10 @@ static Status capture_all(CudaPlan *plan, Error *error)
 /* Forks and joins order, and nobody asks their time. */
 static Status make_joins(CudaPlan *plan, Error *error)
 {
-    if (plan->part_count == 1) return STATUS_OK;
-    plan->joins = calloc(2 * (size_t)plan->part_count, sizeof *plan->joins);
+    plan->joins = calloc(PLAN_JOINS * (size_t)plan->part_count, sizeof *plan->joins);
     if (plan->joins == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for events");
-    for (int i = 0; i < 2 * plan->part_count; i++) {
-        RETURN_IF_ERROR(use_device(&plan->parts[i / 2], error));
+    for (int i = 0; i < PLAN_JOINS * plan->part_count; i++) {
+        RETURN_IF_ERROR(use_device(&plan->parts[i / PLAN_JOINS], error));
         RETURN_IF_CUDA(cudaEventCreateWithFlags(&plan->joins[i], cudaEventDisableTiming), error);
     }
     return use_device(&plan->parts[0], error);
@@ -212,7 +71,9 @@ static void destroy_part(CudaPart *part)
     }
     free(part->steps);
     free(part->views);
-    free(part->buckets);
+    free(part->inputs.items);
+    free(part->outputs.items);
+    free(part->gradients.items);
 }
 
 void cuda_plan_destroy(void *opaque)
@@ -228,7 +89,7 @@ void cuda_plan_destroy(void *opaque)
     if (plan->constant_exec != NULL) cudaGraphExecDestroy(plan->constant_exec);
     if (plan->exec != NULL) cudaGraphExecDestroy(plan->exec);
     if (plan->parts != NULL) destroy_events(plan->marks, plan->parts[0].step_count + 1);
-    destroy_events(plan->joins, 2 * plan->part_count);
+    destroy_events(plan->joins, PLAN_JOINS * plan->part_count);
     for (int p = 0; p < plan->part_count; p++)
         destroy_part(&plan->parts[p]);
     staging_destroy(plan);
