@@ -98,6 +98,10 @@ def check_choices(device):
                  for events in (f32, bf16)]
     assert [e["dtype"] for e in of_hidden] == ["f32", "bf16"]
     assert math.isclose(of_hidden[1]["bytes"], of_hidden[0]["bytes"] / 2, rel_tol=0.01)
+    # No step converts weights: the update writes them in bf16 too. Filters' gradients are converted where cuDNN can't.
+    training = of(bf16, "train_step", "layer")
+    assert not [e for e in training if e["operation"] == "convert"]
+    assert sum(e["launches"] for e in training) <= best_plan.LAUNCHES + 2
     backward = derived(device, "h100", "--batch", "2", "--backward")
     assert {e["phase"] for e in backward if "layer" not in e or e["event"] == "layer"} == {"backward"}
     slower = {gpu: [e for e in derived(device, gpu, "--batch", "64") if e["event"] == "total" and e["phase"] == "update"][0]

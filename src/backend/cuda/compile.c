@@ -16,15 +16,13 @@ static Status declare(Compiler *compiler, Error *error)
             return error_set(error, STATUS_UNIMPLEMENTED, "'%s' is %s, but graphs for the CUDA backend are in f32",
                              info->name, dtype_name(info->dtype));
         if (info->kind == VALUE_COMPUTED) continue;
-        const int slot = publish(compiler, (Value){i}, info->dtype);
+        const bool input = info->kind == VALUE_INPUT;
+        const int slot =
+            input ? publish(compiler, (Value){i}, info->dtype)
+                  : declare_state(compiler, (Value){i}, info->dtype,
+                                  devices_variable(compiler->devices, compiler->part, state_memory(compiler, info)));
         if (slot < 0) return no_memory(error);
-        Slot *s = &compiler->slots[slot];
-        s->home = info->kind == VALUE_INPUT ? HOME_INPUT : HOME_VARIABLE;
-        s->constant = compiler->frozen && info->kind == VALUE_STATE;
-        if (info->kind == VALUE_STATE)
-            s->variable =
-                devices_variable(compiler->devices, compiler->part,
-                                 variables_data(compiler->variables, variables_find(compiler->variables, info->name)));
+        if (input) compiler->slots[slot].home = HOME_INPUT;
     }
     return STATUS_OK;
 }
@@ -164,10 +162,10 @@ static bool update_in_place(Compiler *compiler, int state, int updated)
 }
 
 /* What a state is to become, where that looks into a state's memory: taken aside before any state changes. */
-static Status save_old_value(Compiler *compiler, Value value, Error *error)
+static Status save_old_value(Compiler *compiler, Value value, int form, Error *error)
 {
     int64_t offset, stride;
-    int *slot = slot_in(compiler, value, graph_value(compiler->graph, value)->dtype);
+    const int *slot = slot_form(compiler, value, form);
     if (*slot < 0 || compiler->slots[slot_root(compiler, *slot, &offset, &stride)].home != HOME_VARIABLE)
         return STATUS_OK;
     const int from = *slot;
@@ -180,14 +178,18 @@ static Status assign_states(Compiler *compiler, Error *error)
     const Graph *graph = compiler->graph;
     for (int i = 0; i < graph_value_count(graph); i++) {
         const Value assigned = graph_value(graph, (Value){i})->assigned;
-        if (value_exists(assigned)) RETURN_IF_ERROR(save_old_value(compiler, assigned, error));
+        for (int form = 0; form < FORM_COUNT && value_exists(assigned); form++)
+            RETURN_IF_ERROR(save_old_value(compiler, assigned, form, error));
     }
     for (int state = 0; state < compiler->slot_count; state++) {
         if (compiler->slots[state].home != HOME_VARIABLE || compiler->slots[state].parent >= 0) continue;
         const ValueInfo *info = graph_value(graph, compiler->slots[state].value);
         if (!value_exists(info->assigned)) continue;
-        int from;
-        RETURN_IF_ERROR(require(compiler, NULL, info->assigned, info->dtype, false, &from, error));
+        int from, low;
+        if (info->trainable) /* has its turn later */
+            RETURN_IF_ERROR(
+                require(compiler, NULL, compiler->slots[state].value, compiler->cuda->activation, false, &low, error));
+        RETURN_IF_ERROR(require(compiler, NULL, info->assigned, compiler->slots[state].dtype, false, &from, error));
         if (update_in_place(compiler, state, from)) continue;
         RETURN_IF_ERROR(draft_copy(compiler, NULL, from, state, error));
     }
@@ -281,7 +283,7 @@ static void place_concat(Compiler *compiler, Draft *draft)
 static Status gather_gradients(Compiler *compiler, int update, Error *error)
 {
     const int before = compiler->draft_count;
-    const int count = compiler->drafts[update].output_count / 2; /* a parameter and a momentum each */
+    const int count = compiler->drafts[update].output_count / update_width(compiler->cuda);
     for (int i = 1; i <= count; i++) {
         const int slot = compiler->drafts[update].inputs[i];
         if (compiler->slots[slot].parent < 0 && compiler->slots[slot].home == HOME_ARENA) continue;

@@ -17,7 +17,7 @@ typedef struct Slot {
     SlotHome home;   /* of own memory: the arena, or for as long as the plan lives what the host copies to and from, and
                         what devices reduce */
     bool constant;   /* of a frozen plan: computed once a refresh */
-    void *variable;  /* HOME_VARIABLE: its memory */
+    void *variable;  /* HOME_VARIABLE: its memory, or that of its low copy */
     /* HOME_INPUT, HOME_OUTPUT, HOME_GRADIENT: */
     size_t place; /* offset in it */
     int turn;     /* the first draft that reads the input, or the last one that writes the output or the gradient;
@@ -76,6 +76,10 @@ int *slot_form(Compiler *compiler, Value value, int form);
 int *slot_in(Compiler *compiler, Value value, DType dtype); /* the form that has this dtype */
 /* The slot of a value in a dtype, converted where need be; with dense rows unless `strided`. */
 Status require(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *out, Error *error);
+/* The address of a state's variable on the first device. */
+void *state_memory(const Compiler *compiler, const ValueInfo *state);
+/* Makes memory that is there the state's in that dtype; -1: no memory. */
+int declare_state(Compiler *compiler, Value state, DType dtype, void *memory);
 /* The activation type where the value is there in it, or will be: inputs of the graph are converted once. */
 DType present_type(Compiler *compiler, Value value);
 DType input_type(Compiler *compiler, const Node *node, int kind, int index);

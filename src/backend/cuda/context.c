@@ -1,167 +1,10 @@
-/* Opening devices, and the variables that live on them. */
-#include <pthread.h>
+/* Opening devices. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/cuda/plans_ahead.h"
 #include "base/text.h"
-
-/* --- variables on several devices --- */
-
-typedef struct Copies {
-    void *at[CUDA_MOST_DEVICES]; /* at[0] is the address that everybody knows */
-} Copies;
-
-typedef struct Replicated {
-    pthread_mutex_t lock; /* guards the rest */
-    Copies *items;
-    int count, capacity;
-} Replicated;
-
-static int find_copies(const Replicated *variables, const void *variable)
-{
-    for (int i = 0; i < variables->count; i++)
-        if (variables->items[i].at[0] == variable) return i;
-    return -1;
-}
-
-void *devices_variable(const CudaDevices *devices, int replica, void *variable)
-{
-    if (replica == 0) return variable;
-    pthread_mutex_lock(&devices->variables->lock);
-    const int found = find_copies(devices->variables, variable);
-    void *at = found >= 0 ? devices->variables->items[found].at[replica] : NULL;
-    pthread_mutex_unlock(&devices->variables->lock);
-    return at;
-}
-
-static Status remember(Replicated *variables, const Copies *copies, Error *error)
-{
-    Status status = STATUS_OK;
-    pthread_mutex_lock(&variables->lock);
-    if (variables->count == variables->capacity) {
-        const int capacity = variables->capacity > 0 ? 2 * variables->capacity : 64;
-        Copies *moved = realloc(variables->items, (size_t)capacity * sizeof *moved);
-        if (moved == NULL)
-            status = error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %d variables", capacity);
-        else
-            variables->items = moved, variables->capacity = capacity;
-    }
-    if (status == STATUS_OK) variables->items[variables->count++] = *copies;
-    pthread_mutex_unlock(&variables->lock);
-    return status;
-}
-
-static void forget(Replicated *variables, const void *variable, Copies *out)
-{
-    pthread_mutex_lock(&variables->lock);
-    const int found = find_copies(variables, variable);
-    *out = found >= 0 ? variables->items[found] : (Copies){{NULL}};
-    if (found >= 0) variables->items[found] = variables->items[--variables->count];
-    pthread_mutex_unlock(&variables->lock);
-}
-
-static Status allocate_on(const CudaContext *cuda, size_t bytes, void **out, Error *error)
-{
-    if (bytes == 0) bytes = CUDA_VECTOR;
-    if (cuda->planning) {
-        *out = malloc(bytes);
-        return *out != NULL ? STATUS_OK : error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %zu bytes", bytes);
-    }
-    RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
-    RETURN_IF_CUDA(cudaMalloc(out, bytes), error);
-    return STATUS_OK;
-}
-
-static void release_on(const CudaContext *cuda, void *memory)
-{
-    if (cuda->planning) {
-        free(memory);
-    } else if (memory != NULL) {
-        cudaSetDevice(cuda->device);
-        cudaFree(memory);
-    }
-}
-
-static void release_copies(const CudaDevices *devices, const Copies *copies)
-{
-    for (int r = 0; r < devices->count; r++)
-        release_on(&devices->replicas[r], copies->at[r]);
-}
-
-Status variable_allocate(void *context, size_t bytes, void **out, Error *error)
-{
-    const CudaDevices *devices = context;
-    if (devices->count == 1) return allocate_on(&devices->replicas[0], bytes, out, error);
-    Copies copies = {{NULL}};
-    Status status = STATUS_OK;
-    for (int r = 0; r < devices->count && status == STATUS_OK; r++)
-        status = allocate_on(&devices->replicas[r], bytes, &copies.at[r], error);
-    if (status == STATUS_OK) status = remember(devices->variables, &copies, error);
-    if (status != STATUS_OK) release_copies(devices, &copies);
-    *out = copies.at[0];
-    return status;
-}
-
-void variable_release(void *context, void *memory)
-{
-    const CudaDevices *devices = context;
-    if (devices->count == 1) {
-        release_on(&devices->replicas[0], memory);
-        return;
-    }
-    Copies copies;
-    forget(devices->variables, memory, &copies);
-    release_copies(devices, &copies);
-}
-
-/* On a stream of its own: another thread may be capturing the context's. */
-static Status copy_on(const CudaContext *cuda, void *to, const void *from, size_t bytes, Error *error)
-{
-    if (cuda->planning) {
-        memcpy(to, from, bytes);
-        return STATUS_OK;
-    }
-    RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
-    RETURN_IF_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda->copies), error);
-    RETURN_IF_CUDA(cudaStreamSynchronize(cuda->copies), error);
-    return STATUS_OK;
-}
-
-Status variable_copy(void *context, void *to, const void *from, size_t bytes, Error *error)
-{
-    const CudaDevices *devices = context;
-    if (bytes == 0) return STATUS_OK;
-    RETURN_IF_ERROR(copy_on(&devices->replicas[0], to, from, bytes, error));
-    for (int r = 1; r < devices->count; r++) {
-        void *copy = devices_variable(devices, r, to); /* none: `to` is the host's */
-        if (copy != NULL) RETURN_IF_ERROR(copy_on(&devices->replicas[r], copy, from, bytes, error));
-    }
-    return STATUS_OK;
-}
-
-static Status zero_on(const CudaContext *cuda, void *memory, size_t bytes, Error *error)
-{
-    if (cuda->planning) {
-        memset(memory, 0, bytes);
-        return STATUS_OK;
-    }
-    RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
-    RETURN_IF_CUDA(cudaMemsetAsync(memory, 0, bytes, cuda->copies), error);
-    RETURN_IF_CUDA(cudaStreamSynchronize(cuda->copies), error);
-    return STATUS_OK;
-}
-
-Status variable_zero(void *context, void *memory, size_t bytes, Error *error)
-{
-    const CudaDevices *devices = context;
-    for (int r = 0; r < devices->count; r++)
-        RETURN_IF_ERROR(zero_on(&devices->replicas[r], devices_variable(devices, r, memory), bytes, error));
-    return STATUS_OK;
-}
-
-/* --- opening --- */
 
 static void close_device(CudaContext *cuda)
 {
@@ -181,11 +24,7 @@ void devices_close(void *opaque)
     plans_ahead_close(devices->ahead);
     for (int r = 0; r < devices->count; r++)
         close_device(&devices->replicas[r]);
-    if (devices->variables != NULL) {
-        pthread_mutex_destroy(&devices->variables->lock);
-        free(devices->variables->items);
-    }
-    free(devices->variables);
+    device_variables_destroy(devices->variables);
     free(devices->replicas);
     free(devices);
 }
@@ -240,16 +79,14 @@ static Status allocate_replicas(CudaDevices *devices, int count, const BackendOp
                              : options->precision == PRECISION_F16 ? DTYPE_F16
                                                                    : DTYPE_F32;
     devices->replicas = calloc((size_t)count, sizeof *devices->replicas);
-    if (count > 1) devices->variables = calloc(1, sizeof *devices->variables);
-    if (devices->replicas == NULL || (count > 1 && devices->variables == NULL))
+    if (devices->replicas == NULL)
         return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for %d devices", count);
-    if (count > 1) pthread_mutex_init(&devices->variables->lock, NULL);
     devices->count = count;
     for (int r = 0; r < count; r++)
         devices->replicas[r] = (CudaContext){.activation = activation,
                                              .tf32 = options->precision == PRECISION_TF32,
                                              .memory_limit = options->memory_limit};
-    return STATUS_OK;
+    return device_variables_create(&devices->variables, error);
 }
 
 /* One for all: the plans of one device suit the others. */

@@ -4,7 +4,8 @@
  * Types. A graph computes in F32; what is kept between operations is kept in the context's activation type (F32, BF16
  * or F16): a value may live in its own dtype, in the activation type, or in both. Parameters, their gradients and their
  * updates, scalars and losses stay F32. A (value, type) pair is a slot; where an operation wants the other type, a
- * conversion is put before it.
+ * conversion is put before it. Of a parameter there is a low copy in the activation type beside it, for all plans,
+ * which updates write too, so that no step converts weights.
  *
  * An operation is one row of cuda_operation(): a prepare function that looks at the step's views (shapes, types and row
  * strides; no addresses yet), makes the library's plans, says what memory it needs, and sets launch; after the memory
@@ -55,19 +56,26 @@ typedef struct CudaDevices {
     int count;
     Ranks *ranks; /* NULL with one device */
     struct PlansAhead *ahead;
-    struct Replicated *variables;
+    struct DeviceVariables *variables;
     char description[192];
 } CudaDevices;
 
 /* context.c: the driver's functions of that name. */
 Status devices_open(const BackendOptions *options, const char *ordinals, void **out, Error *error);
 void devices_close(void *devices);
+
+/* memory.c: what a driver has as BackendMemory. */
 Status variable_allocate(void *devices, size_t bytes, void **out, Error *error);
 void variable_release(void *devices, void *memory);
 Status variable_copy(void *devices, void *to, const void *from, size_t bytes, Error *error);
 Status variable_zero(void *devices, void *memory, size_t bytes, Error *error);
+Status device_variables_create(struct DeviceVariables **out, Error *error);
+void device_variables_destroy(struct DeviceVariables *variables);
 /* A variable's memory on replica `replica`. */
 void *devices_variable(const CudaDevices *devices, int replica, void *variable);
+/* The same in the activation type, where that isn't F32: made on first use. Plans that write the variable must write
+ * this too; the functions above do. */
+Status devices_low_variable(const CudaDevices *devices, int replica, void *variable, void **out, Error *error);
 
 /* A slot as a step sees it: dense but for the stride of its rows. */
 typedef struct CudaView {
@@ -112,8 +120,8 @@ enum {
                               gradient of the bias before it */
     CUDA_CROSS_ENTROPY,    /* loss and gradient for a constant dloss (attributes.affine.shift): logits, labels */
     CUDA_LINEAR_RELU_GRAD, /* relu_grad(linear_grad_input(dy, w), y): dy, w, the mask of y */
-    CUDA_SGD_GROUP,        /* sgd of many tensors: lr, their gradients, then their scale where there is one -> w', v'
-                              of each, in place */
+    CUDA_SGD_GROUP,        /* sgd of many tensors: lr, their gradients, then their scale where there is one -> of each
+                              w', v', and w' in the activation type where that isn't F32; in place */
     CUDA_KIND_COUNT,
 };
 
@@ -158,6 +166,12 @@ static inline int64_t view_columns(const CudaView *view)
 }
 /* Input i, or a view that isn't present. */
 CudaView step_input(const CudaStep *step, int i);
+
+/* Outputs of CUDA_SGD_GROUP for each tensor. */
+static inline int update_width(const CudaContext *cuda)
+{
+    return cuda->activation == DTYPE_F32 ? 2 : 3;
+}
 
 /* Bytes of the mask that a linear layer with relu keeps for CUDA_LINEAR_RELU_GRAD: y is [n, out]. */
 size_t linear_mask_bytes(const CudaContext *cuda, int64_t n, int64_t out);

@@ -69,6 +69,11 @@ int publish(Compiler *compiler, Value value, DType dtype)
     return slot;
 }
 
+void *state_memory(const Compiler *compiler, const ValueInfo *state)
+{
+    return variables_data(compiler->variables, variables_find(compiler->variables, state->name));
+}
+
 /* --- types --- */
 
 DType present_type(Compiler *compiler, Value value)
@@ -169,23 +174,41 @@ static bool rows_suit(const Compiler *compiler, int slot, bool strided)
     return aligned && (dense || strided);
 }
 
+int declare_state(Compiler *compiler, Value state, DType dtype, void *memory)
+{
+    const int slot = publish(compiler, state, dtype);
+    if (slot < 0) return slot;
+    compiler->slots[slot].home = HOME_VARIABLE;
+    compiler->slots[slot].variable = memory;
+    compiler->slots[slot].constant = compiler->frozen;
+    return slot;
+}
+
+/* The value is there in the graph's type or in the activation type, and is wanted in the other. */
+static Status make_form(Compiler *compiler, const Node *node, Value value, DType dtype, Error *error)
+{
+    const ValueInfo *info = graph_value(compiler->graph, value);
+    if (info->kind == VALUE_STATE && info->trainable) {
+        void *low = NULL;
+        RETURN_IF_ERROR(
+            devices_low_variable(compiler->devices, compiler->part, state_memory(compiler, info), &low, error));
+        return declare_state(compiler, value, dtype, low) >= 0 ? STATUS_OK : no_memory(error);
+    }
+    int from;
+    RETURN_IF_ERROR(require(compiler, node, value, dtype == info->dtype ? compiler->cuda->activation : DTYPE_F32, false,
+                            &from, error));
+    const int to = publish(compiler, value, dtype);
+    return draft_move(compiler, CUDA_CONVERT, node, from, to, error);
+}
+
 Status require(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *out, Error *error)
 {
-    int *slot = slot_in(compiler, value, dtype);
-    if (*slot < 0) {
-        const DType other =
-            dtype == graph_value(compiler->graph, value)->dtype ? compiler->cuda->activation : DTYPE_F32;
-        int from;
-        RETURN_IF_ERROR(require(compiler, node, value, other, false, &from, error));
-        const int to = publish(compiler, value, dtype);
-        RETURN_IF_ERROR(draft_move(compiler, CUDA_CONVERT, node, from, to, error));
-        slot = slot_in(compiler, value, dtype);
-    }
-    *out = *slot;
-    if (rows_suit(compiler, *slot, strided)) return STATUS_OK;
-    const int from = *slot;
+    if (*slot_in(compiler, value, dtype) < 0) RETURN_IF_ERROR(make_form(compiler, node, value, dtype, error));
+    const int slot = *slot_in(compiler, value, dtype);
+    *out = slot;
+    if (rows_suit(compiler, slot, strided)) return STATUS_OK;
     *out = add_slot(compiler, value, dtype, graph_shape(compiler->graph, value));
-    return draft_copy(compiler, node, from, *out, error);
+    return draft_copy(compiler, node, slot, *out, error);
 }
 
 void compiler_free(Compiler *compiler)

@@ -240,11 +240,11 @@ static bool same_update(const Node *a, const Node *b)
 }
 
 /* A copy of input i, to be updated in place (compile.c lets the copy go where it can), which is output i. */
-static Status copy_updated(Compiler *compiler, const Node *node, int i, int *out, Error *error)
+static Status copy_updated(Compiler *compiler, const Node *node, int i, DType dtype, int *out, Error *error)
 {
     int from;
-    RETURN_IF_ERROR(require(compiler, node, node->inputs[i], DTYPE_F32, false, &from, error));
-    *out = publish(compiler, node->outputs[i], DTYPE_F32);
+    RETURN_IF_ERROR(require(compiler, node, node->inputs[i], dtype, false, &from, error));
+    *out = publish(compiler, node->outputs[i], dtype);
     return draft_copy(compiler, node, from, *out, error);
 }
 
@@ -252,14 +252,17 @@ static Status copy_updated(Compiler *compiler, const Node *node, int i, int *out
 static Status fill_group(Compiler *compiler, int first, int count, int inputs, int *slots, Error *error)
 {
     const Node *node = graph_node(compiler->graph, first);
+    const int width = update_width(compiler->cuda);
     RETURN_IF_ERROR(require(compiler, node, node->inputs[3], DTYPE_F32, false, &slots[0], error));
     if (inputs > 1 + count)
         RETURN_IF_ERROR(require(compiler, node, node->inputs[4], DTYPE_F32, false, &slots[1 + count], error));
     for (int k = 0; k < count; k++) {
         node = graph_node(compiler->graph, first + k);
         RETURN_IF_ERROR(require(compiler, node, node->inputs[2], DTYPE_F32, false, &slots[1 + k], error));
-        RETURN_IF_ERROR(copy_updated(compiler, node, 0, &slots[inputs + 2 * k], error));
-        RETURN_IF_ERROR(copy_updated(compiler, node, 1, &slots[inputs + 2 * k + 1], error));
+        int *updated = &slots[inputs + width * k];
+        RETURN_IF_ERROR(copy_updated(compiler, node, 0, DTYPE_F32, &updated[0], error));
+        RETURN_IF_ERROR(copy_updated(compiler, node, 1, DTYPE_F32, &updated[1], error));
+        if (width > 2) RETURN_IF_ERROR(copy_updated(compiler, node, 0, compiler->cuda->activation, &updated[2], error));
         compiler->taken[first + k] = true;
     }
     return STATUS_OK;
@@ -273,19 +276,23 @@ static Status fuse_sgd(Compiler *compiler, int n, bool *fused, Error *error)
     while (n + count < graph_node_count(compiler->graph) && same_update(first, graph_node(compiler->graph, n + count)))
         count++;
     const int inputs = 1 + count + (value_exists(gradient_scale(first)) ? 1 : 0);
-    int *slots = malloc((size_t)(inputs + 2 * count) * sizeof *slots);
+    const int outputs = update_width(compiler->cuda) * count;
+    int *slots = malloc((size_t)(inputs + outputs) * sizeof *slots);
     if (slots == NULL) return no_memory(error);
     const Status status = fill_group(compiler, n, count, inputs, slots, error);
-    Draft *draft = status == STATUS_OK ? add_draft(compiler, CUDA_SGD_GROUP, first, inputs, 2 * count) : NULL;
-    for (int i = 0; draft != NULL && i < inputs + 2 * count; i++)
+    Draft *draft = status == STATUS_OK ? add_draft(compiler, CUDA_SGD_GROUP, first, inputs, outputs) : NULL;
+    for (int i = 0; draft != NULL && i < inputs + outputs; i++)
         draft->inputs[i] = slots[i]; /* outputs follow inputs */
     free(slots);
     if (status != STATUS_OK) return status;
     if (draft == NULL) return no_memory(error);
     for (int k = 0; k < count; k++)
         flops += operation_flops(compiler->graph, graph_node(compiler->graph, n + k));
-    for (int i = 0; i < inputs + 2 * count; i++) /* what is updated in place is read and written */
-        bytes += (i < inputs ? 1 : 2) * (double)slot_bytes(compiler, draft->inputs[i]);
+    for (int i = 0; i < inputs + outputs;
+         i++) { /* what is updated in place is read and written; low copies aren't read */
+        const bool twice = i >= inputs && compiler->slots[draft->inputs[i]].dtype == DTYPE_F32;
+        bytes += (twice ? 2 : 1) * (double)slot_bytes(compiler, draft->inputs[i]);
+    }
     draft->flops = flops;
     draft->bytes = bytes;
     *fused = true;

@@ -22,9 +22,9 @@ static int64_t elements(const CudaStep *step, int first, int count)
     return sum;
 }
 
-/* Makes the table of `count` inputs from `first` on, with the outputs in pairs (parameter, momentum) where there are
- * such. */
-static Status bind_table(CudaStep *step, int first, int count, size_t offset, Error *error)
+/* Makes the table of `count` inputs from `first` on, each with `width` outputs: none, or parameter, momentum and low
+ * copy. */
+static Status bind_table(CudaStep *step, int first, int count, int width, size_t offset, Error *error)
 {
     KernelTensor *table = calloc((size_t)count + 1, sizeof *table);
     if (table == NULL) return error_set(error, STATUS_RESOURCE_EXHAUSTED, "no memory for a table of %d tensors", count);
@@ -33,9 +33,9 @@ static Status bind_table(CudaStep *step, int first, int count, size_t offset, Er
         const CudaView *gradient = &step->inputs[first + i];
         table[i] = (KernelTensor){.first = before, .count = view_count(gradient), .gradient = gradient->data};
         before += table[i].count;
-        if (step->output_count < 2 * count) continue;
-        table[i].parameter = step->outputs[2 * i].data;
-        table[i].momentum = step->outputs[2 * i + 1].data;
+        if (width >= 2) table[i].parameter = step->outputs[width * i].data;
+        if (width >= 2) table[i].momentum = step->outputs[width * i + 1].data;
+        if (width >= 3) table[i].low = step->outputs[width * i + 2].data;
     }
     const Status status = count > 0 ? upload(step, table, count, offset, error) : STATUS_OK;
     free(table);
@@ -52,7 +52,7 @@ static Status launch_global_norm(const CudaStep *step, cudaStream_t stream, Erro
 
 static Status bind_global_norm(CudaStep *step, Error *error)
 {
-    return bind_table(step, 0, step->input_count, SCRATCH, error);
+    return bind_table(step, 0, step->input_count, 0, SCRATCH, error);
 }
 
 Status prepare_global_norm(CudaStep *step, Error *error)
@@ -81,10 +81,9 @@ Status launch_loss_scale(const CudaStep *step, cudaStream_t stream, Error *error
     return STATUS_OK;
 }
 
-/* lr, gradients, their scale where there is one -> parameters and momenta, in place. */
 static int group_size(const CudaStep *step)
 {
-    return step->output_count / 2;
+    return step->output_count / update_width(step->cuda);
 }
 
 static Status launch_sgd(const CudaStep *step, cudaStream_t stream, Error *error)
@@ -94,21 +93,22 @@ static Status launch_sgd(const CudaStep *step, cudaStream_t stream, Error *error
                            .gradient_scale = step_input(step, 1 + count).data,
                            .momentum = (float)step->attributes.sgd.momentum,
                            .weight_decay = (float)step->attributes.sgd.weight_decay,
-                           .nesterov = step->attributes.sgd.nesterov};
+                           .nesterov = step->attributes.sgd.nesterov,
+                           .low_type = update_width(step->cuda) > 2 ? step->cuda->activation : DTYPE_NONE};
     RETURN_IF_CUDA(kernel_sgd((const KernelTensor *)step->kept, count, elements(step, 1, count), sgd, stream), error);
     return STATUS_OK;
 }
 
 static Status bind_sgd(CudaStep *step, Error *error)
 {
-    return bind_table(step, 1, group_size(step), 0, error);
+    return bind_table(step, 1, group_size(step), update_width(step->cuda), 0, error);
 }
 
 Status prepare_sgd_group(CudaStep *step, Error *error)
 {
     (void)error;
     step->launch = launch_sgd;
-    if (step->output_count > 2) step->layer = ""; /* of several */
+    if (group_size(step) > 1) step->layer = ""; /* of several */
     step->bind = bind_sgd;
     step->kept_bytes = (size_t)group_size(step) * sizeof(KernelTensor);
     return STATUS_OK;
