@@ -2,6 +2,7 @@
  *
  *   affine      y = scale x + shift
  *   add         y = a + b
+ *   saturate    y = x, but no finite x becomes infinite
  *   add_scaled  y = a + s b; b isn't read where s = 0; a may be absent: zeros
  *   relu        y = max(x, 0), NaN stays
  *   relu_grad   dx = dy where y > 0, else 0
@@ -15,6 +16,14 @@ struct Affine {
     __device__ float operator()(float x) const
     {
         return scale * x + shift;
+    }
+};
+
+struct Saturate {
+    float most; /* of the type */
+    __device__ float operator()(float x) const
+    {
+        return isfinite(x) ? fminf(fmaxf(x, -most), most) : x;
     }
 };
 
@@ -79,6 +88,15 @@ cudaError_t kernel_affine(DType from, const void *x, DType to, void *y, int64_t 
     affine.shift = shift;
     if (from == DTYPE_U8) return launch_affine<uint8_t>(x, to, y, count, affine, stream);
     RETURN_FOR_TYPE(from, launch_affine, x, to, y, count, affine, stream);
+}
+
+cudaError_t kernel_saturate(const float *x, DType to, void *y, int64_t count, cudaStream_t stream)
+{
+    Saturate saturate;
+    saturate.most = to == DTYPE_F16 ? 65504.0f : 3.3895313892515355e38f;
+    if (to == DTYPE_F16) return launch_map<float, __half>(x, y, count, saturate, stream);
+    if (to == DTYPE_BF16) return launch_map<float, __nv_bfloat16>(x, y, count, saturate, stream);
+    return cudaErrorInvalidValue;
 }
 
 template <class T> static cudaError_t launch_relu(const void *x, void *y, int64_t count, cudaStream_t stream)

@@ -75,15 +75,15 @@ __device__ inline void leave_mean(double sum, double count, GridScratch *scratch
 
 /* --- cross entropy --- */
 
-/* result: softmax, or with `gradient` the gradient where the loss's own is `dloss`. */
+/* result: softmax, or with `gradient` the gradient where the loss's own is `factor`, times *dloss where there is that. */
 template <class T, bool by_block, bool gradient>
 __global__ void __launch_bounds__(LARGE_BLOCK, FEWER_BLOCKS *BLOCK / LARGE_BLOCK)
-    cross_entropy_kernel(const T *x, const int32_t *labels, float dloss, float *loss, T *result, int64_t n, int64_t m,
-                         GridScratch *scratch)
+    cross_entropy_kernel(const T *x, const int32_t *labels, float factor, const float *dloss, float *loss, T *result,
+                         int64_t n, int64_t m, GridScratch *scratch)
 {
     DYNAMIC_SHARED(LossShared, shared);
     float scale = 0;
-    if (gradient) scale = dloss / (float)count_rows(labels, n, m, shared->count);
+    if (gradient) scale = factor * (dloss ? *dloss : 1) / (float)count_rows(labels, n, m, shared->count);
     double sum = 0, count = 0;
     for (int64_t row = first_row<by_block>(); row < n; row += row_stride<by_block>()) {
         const T *from = x + row * m;
@@ -106,8 +106,9 @@ __global__ void __launch_bounds__(LARGE_BLOCK, FEWER_BLOCKS *BLOCK / LARGE_BLOCK
 }
 
 template <class T, bool gradient>
-static cudaError_t launch_cross_entropy(const void *logits, const int32_t *labels, float dloss, float *loss,
-                                        void *result, int64_t n, int64_t m, void *scratch, cudaStream_t stream)
+static cudaError_t launch_cross_entropy(const void *logits, const int32_t *labels, float factor, const float *dloss,
+                                        float *loss, void *result, int64_t n, int64_t m, void *scratch,
+                                        cudaStream_t stream)
 {
     const LossGrid grid = loss_grid(n, m);
     const T *x = static_cast<const T *>(logits);
@@ -115,10 +116,10 @@ static cudaError_t launch_cross_entropy(const void *logits, const int32_t *label
     GridScratch *sums = static_cast<GridScratch *>(scratch);
     if (m >= ROW_BY_BLOCK)
         LAUNCH((cross_entropy_kernel<T, true, gradient>), grid.blocks, grid.threads, sizeof(LossShared), stream, x,
-               labels, dloss, loss, to, n, m, sums);
+               labels, factor, dloss, loss, to, n, m, sums);
     else
         LAUNCH((cross_entropy_kernel<T, false, gradient>), grid.blocks, grid.threads, sizeof(LossShared), stream, x,
-               labels, dloss, loss, to, n, m, sums);
+               labels, factor, dloss, loss, to, n, m, sums);
     return cudaGetLastError();
 }
 
@@ -126,14 +127,15 @@ template <class T>
 static cudaError_t launch_cross_entropy_loss(const void *logits, const int32_t *labels, float *loss, void *softmax,
                                              int64_t n, int64_t m, void *scratch, cudaStream_t stream)
 {
-    return launch_cross_entropy<T, false>(logits, labels, 0, loss, softmax, n, m, scratch, stream);
+    return launch_cross_entropy<T, false>(logits, labels, 0, nullptr, loss, softmax, n, m, scratch, stream);
 }
 
 template <class T>
-static cudaError_t launch_cross_entropy_both(const void *logits, const int32_t *labels, float dloss, float *loss,
-                                             void *dlogits, int64_t n, int64_t m, void *scratch, cudaStream_t stream)
+static cudaError_t launch_cross_entropy_both(const void *logits, const int32_t *labels, float factor,
+                                             const float *dloss, float *loss, void *dlogits, int64_t n, int64_t m,
+                                             void *scratch, cudaStream_t stream)
 {
-    return launch_cross_entropy<T, true>(logits, labels, dloss, loss, dlogits, n, m, scratch, stream);
+    return launch_cross_entropy<T, true>(logits, labels, factor, dloss, loss, dlogits, n, m, scratch, stream);
 }
 
 static cudaError_t no_loss(float *loss, cudaStream_t stream)
@@ -148,11 +150,12 @@ cudaError_t kernel_cross_entropy(DType type, const void *logits, const int32_t *
     RETURN_FOR_TYPE(type, launch_cross_entropy_loss, logits, labels, loss, softmax, n, m, scratch, stream);
 }
 
-cudaError_t kernel_cross_entropy_both(DType type, const void *logits, const int32_t *labels, float dloss, float *loss,
-                                      void *dlogits, int64_t n, int64_t m, void *scratch, cudaStream_t stream)
+cudaError_t kernel_cross_entropy_both(DType type, const void *logits, const int32_t *labels, float factor,
+                                      const float *dloss, float *loss, void *dlogits, int64_t n, int64_t m,
+                                      void *scratch, cudaStream_t stream)
 {
     if (n <= 0 || m <= 0) return no_loss(loss, stream);
-    RETURN_FOR_TYPE(type, launch_cross_entropy_both, logits, labels, dloss, loss, dlogits, n, m, scratch, stream);
+    RETURN_FOR_TYPE(type, launch_cross_entropy_both, logits, labels, factor, dloss, loss, dlogits, n, m, scratch, stream);
 }
 
 template <class T>

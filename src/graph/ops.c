@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { NAME_SIZE = 160, MOST_GRADIENTS = 1024 };
 
@@ -245,6 +246,11 @@ void sgd_group(Graph *g, const Value *parameters, const Value *gradients, int co
 Value loss_scale(Graph *g)
 {
     return graph_state(g, "loss_scale", graph_real(g), shape_scalar(), INITIALIZE_ZERO, 0);
+}
+
+bool loss_scale_has_state(const char *name)
+{
+    return strcmp(name, "loss_scale") == 0 || strcmp(name, "loss_scale.good_steps") == 0;
 }
 
 Value loss_unscale(Graph *g, const Value *gradients, int count)

@@ -67,6 +67,8 @@ void sgd_group_scaled(Graph *g, const Value *parameters, const Value *gradients,
  * be multiplied by (the seed of graph_gradient); whoever declares it gives it LOSS_SCALE_FIRST, since an initial value
  * of 0 is all that a graph can. */
 Value loss_scale(Graph *g);
+/* Whether this is the name of a state of loss scaling: a run in another precision has none. */
+bool loss_scale_has_state(const char *name);
 /* Judges the scaled gradients (VALUE_NONE: none), assigns loss_scale and "loss_scale.good_steps", and returns what the
  * gradients are to be multiplied by: 1 / loss_scale, or 0 where one of them isn't finite. */
 Value loss_unscale(Graph *g, const Value *gradients, int count);

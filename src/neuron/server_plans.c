@@ -52,8 +52,24 @@ static SomaValues declare_soma(Graph *g, const ServerPlansOptions *o, const Plan
     return o->soma->declare(g, &config);
 }
 
+/* F16 has few exponents: a caller's gradient goes back with the norm SEED_NORM, whatever its own is. What comes of it
+ * is linear in it, and is multiplied by *unscale in the end. A norm below FAINT is none. */
+static Value scaled_seed(Graph *g, Value gradient, Value *unscale)
+{
+    static const double SEED_NORM = 1024, FAINT = 1e-30;
+    const Value norm = global_norm(g, &gradient, 1);
+    *unscale = affine(g, norm, 1 / SEED_NORM, 0);
+    return scale_by(g, gradient, clip_factor(g, norm, FAINT, SEED_NORM / FAINT));
+}
+
+static Value unscaled(Graph *g, Value value, Value unscale)
+{
+    return value_exists(unscale) && value_exists(value) ? scale_by(g, value, unscale) : value;
+}
+
+/* `unscale`: what the gradients are to be multiplied by; VALUE_NONE: 1. */
 static void declare_sums(Graph *g, const ServerPlansOptions *o, const Value *parameters, const Value *gradients,
-                         int count)
+                         int count, Value unscale)
 {
     Value reached[MAX_PARAMETERS];
     int reached_count = 0;
@@ -61,7 +77,8 @@ static void declare_sums(Graph *g, const ServerPlansOptions *o, const Value *par
         if (value_exists(gradients[i])) reached[reached_count++] = gradients[i];
     if (reached_count == 0) return;
     graph_set_phase(g, PHASE_UPDATE);
-    Value norm = global_norm(g, reached, reached_count), factor = clip_factor(g, norm, (double)o->clip, 1);
+    Value norm = unscaled(g, global_norm(g, reached, reached_count), unscale);
+    Value factor = unscaled(g, clip_factor(g, norm, (double)o->clip, 1), unscale);
     graph_output(g, "norm", norm);
     for (int i = 0; i < count; i++) {
         if (!value_exists(gradients[i])) continue;
@@ -78,12 +95,13 @@ static void declare(Graph *g, const ServerPlansOptions *o, const PlanSize *size)
         graph_output(g, "hidden", v.local_hidden);
         return;
     }
-    Value seed = graph_input(g, "gradient", graph_real(g), graph_shape(g, v.local_hidden));
+    Value seed = graph_input(g, "gradient", graph_real(g), graph_shape(g, v.local_hidden)), unscale = VALUE_NONE;
+    if (backend_precision(o->backend) == PRECISION_F16) seed = scaled_seed(g, seed, &unscale);
     int count = size->kind == PLAN_LEARN ? graph_parameters(g, targets, MAX_PARAMETERS) : 0;
     targets[count] = v.input;
     graph_gradient(g, &v.local_hidden, &seed, 1, targets, count + 1, gradients);
-    graph_output(g, "image_gradient", gradients[count]);
-    declare_sums(g, o, targets, gradients, count);
+    graph_output(g, "image_gradient", unscaled(g, gradients[count], unscale));
+    declare_sums(g, o, targets, gradients, count, unscale);
 }
 
 static Status compile(ServerPlans *plans, ServerPlan *made, Error *error)

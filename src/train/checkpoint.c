@@ -13,6 +13,7 @@
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "graph/ops.h"
 #include "tensor/safetensors.h"
 
 #define MODEL  "model.safetensors"
@@ -258,7 +259,8 @@ static Status load_file(const char *path, Variables *variables, bool trainable, 
         bool there = safetensors_find(file, variables_name(variables, i)) != NULL;
         found += there;
         missing += !there;
-        if (status == STATUS_OK && !there && (complete || strict))
+        const bool optional = loss_scale_has_state(variables_name(variables, i));
+        if (status == STATUS_OK && !there && !optional && (complete || strict))
             status = error_set(error, complete ? STATUS_DATA_LOSS : STATUS_FAILED_PRECONDITION,
                                "%s lacks the tensor '%s'", path, variables_name(variables, i));
     }

@@ -79,6 +79,29 @@ static void test_affine_exact()
         }
 }
 
+// What a smaller type hasn't becomes its largest; infinities and NaN stay what they are.
+static void test_saturate()
+{
+    const double largest[] = {65504, 3.3895313892515355e38}, beyond[] = {65520, 3.4e38};
+    for (int i = 0; i < 2; i++) {
+        const DType to = i == 0 ? DTYPE_F16 : DTYPE_BF16;
+        for (size_t count : counts) {
+            set_context("%s, %zu elements", dtype_name(to), count);
+            Numbers x = with_specials(count, 1), wanted(count);
+            const Dims dims = {static_cast<int64_t>(count)};
+            if (count > 3) x[count - 1] = beyond[i], x[count - 2] = -beyond[i], x[count - 3] = largest[i];
+            Reals in(DTYPE_F32, x), out(to, count);
+            run([&] { return kernel_saturate(in.f32(), to, out.at(), static_cast<int64_t>(count), stream()); }, {&out});
+            for (size_t k = 0; k < count; k++)
+                wanted[k] = std::isinf(x[k]) ? x[k] : std::fmax(std::fmin(x[k], largest[i]), -largest[i]);
+            for (size_t k = 0; k < count; k++)
+                if (std::isnan(x[k])) wanted[k] = x[k];
+            expect_close("y", to, out.numbers(), wanted);
+        }
+    }
+    EXPECT(kernel_saturate(nullptr, DTYPE_F32, nullptr, 1, stream()) == cudaErrorInvalidValue);
+}
+
 static void test_add()
 {
     for_cases([](DType type, size_t count, const std::vector<size_t> &offset) {
@@ -396,6 +419,7 @@ int main(int argc, char **argv)
     return run_tests(argc, argv,
                      {{"affine", test_affine},
                       {"affine_exact", test_affine_exact},
+                      {"saturate", test_saturate},
                       {"add", test_add},
                       {"add_scaled", test_add_scaled},
                       {"scale_by", test_scale_by},

@@ -120,7 +120,7 @@ static void check_cross_entropy(DType type, const Matrix &matrix, Kind kind, std
     const Dims dims = dims_of(matrix);
     label.resize(static_cast<size_t>(matrix.n));
     Reals in(type, x), share(type, x.size()), gradient(DTYPE_F32, dloss), back(type, x.size()), both(type, x.size());
-    Reals one(DTYPE_F32, 1), other(DTYPE_F32, 1);
+    Reals one(DTYPE_F32, 1), other(DTYPE_F32, 1), given(type, x.size());
     Array<int32_t> chosen(label);
     Scratch scratch;
     run(
@@ -131,10 +131,16 @@ static void check_cross_entropy(DType type, const Matrix &matrix, Kind kind, std
         {&one, &share});
     run(
         [&] {
-            return kernel_cross_entropy_both(type, in.at(), chosen.get(), static_cast<float>(dloss[0]), other.f32(),
-                                             both.at(), matrix.n, matrix.m, scratch.at(), stream());
+            return kernel_cross_entropy_both(type, in.at(), chosen.get(), static_cast<float>(dloss[0]), nullptr,
+                                             other.f32(), both.at(), matrix.n, matrix.m, scratch.at(), stream());
         },
         {&other, &both});
+    run(
+        [&] {
+            return kernel_cross_entropy_both(type, in.at(), chosen.get(), 1, gradient.f32(), other.f32(), given.at(),
+                                             matrix.n, matrix.m, scratch.at(), stream());
+        },
+        {&other, &given});
     reference(OP_CROSS_ENTROPY, {}, {view(x, dims), view(label, {matrix.n})}, {view(loss, {}), view(softmax, dims)});
     expect_close("loss", 1e-6, one.numbers(), loss);
     expect_close("loss of both", 1e-6, other.numbers(), loss);
@@ -142,6 +148,7 @@ static void check_cross_entropy(DType type, const Matrix &matrix, Kind kind, std
     reference(OP_CROSS_ENTROPY_GRAD, {}, {view(dloss, {}), view(softmax, dims), view(label, {matrix.n})},
               {view(dlogits, dims)});
     expect_close("gradient of both", sum_tolerance(type), both.numbers(), dlogits);
+    expect_equal("gradient with dloss on the device", given.numbers(), both.numbers());
     share.write_numbers(softmax); // rounded: the same for both sides
     reference(OP_CROSS_ENTROPY_GRAD, {}, {view(dloss, {}), view(softmax, dims), view(label, {matrix.n})},
               {view(dlogits, dims)});
@@ -198,7 +205,7 @@ static void test_cross_entropy_wrong_label()
     for (const auto &[label, loss, result] : {std::make_tuple(&first, &one, &left), {&second, &other, &back}})
         run(
             [&, label = label, loss = loss, result = result] {
-                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label->get(), 1, loss->f32(), result->at(), 5, 7,
+                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label->get(), 1, nullptr, loss->f32(), result->at(), 5, 7,
                                                  scratch.at(), stream());
             },
             {loss, result});
@@ -217,11 +224,11 @@ static void test_cross_entropy_in_place()
         Scratch scratch;
         run(
             [&] {
-                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, one.f32(), out.at(), matrix.n,
+                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, nullptr, one.f32(), out.at(), matrix.n,
                                                  matrix.m, scratch.at(), stream());
             },
             {&one, &out});
-        EXPECT_CUDA(kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, other.f32(), in.at(), matrix.n,
+        EXPECT_CUDA(kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, nullptr, other.f32(), in.at(), matrix.n,
                                               matrix.m, scratch.at(), stream()));
         EXPECT_CUDA(cudaStreamSynchronize(stream()));
         expect_equal("loss", other.numbers(), one.numbers());

@@ -11,6 +11,7 @@
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "graph/ops.h"
 #include "support/folder.h"
 #include "support/suite.h"
 #include "tensor/safetensors.h"
@@ -398,6 +399,32 @@ START_TEST(a_run_of_another_kind_is_not_resumed)
 }
 END_TEST
 
+/* A run in f32 goes on in f16, whose loss scale then begins where it always does. */
+START_TEST(a_run_in_another_precision_is_resumed)
+{
+    set_up();
+    Variables *saved = declare(1, 3), *scaled = declare(2, 3);
+    Graph *g = graph_create(DTYPE_F32, true);
+    const float first = LOSS_SCALE_FIRST;
+    int64_t step;
+    loss_scale(g);
+    ck_assert_int_eq(variables_declare(scaled, g, 0, NULL), STATUS_OK);
+    graph_destroy(g);
+    set(scaled, "loss_scale", &first, sizeof first);
+    ck_assert_int_eq(save(saved, 1), STATUS_OK);
+    ck_assert_msg(load(scaled, &step) == STATUS_OK, "%s", error.message);
+    Tensor scale = toy_read(scaled, "loss_scale");
+    ck_assert(*tensor_f32(&scale) == first);
+    tensor_destroy(&scale);
+    ck_assert_int_eq(save(scaled, 2), STATUS_OK);
+    ck_assert_msg(load(saved, &step) == STATUS_OK, "%s", error.message);
+    ck_assert_int_eq(step, 2);
+    variables_destroy(saved);
+    variables_destroy(scaled);
+    tear_down();
+}
+END_TEST
+
 START_TEST(a_folder_that_cannot_be_made_is_an_error)
 {
     set_up();
@@ -418,4 +445,5 @@ SUITE_MAIN("checkpoint", everything_comes_back_bit_for_bit, a_save_replaces_the_
            a_file_in_the_place_of_a_link_is_left_alone, one_process_at_a_time, damaged_files_are_errors,
            a_missing_file_is_an_error, a_model_is_a_file_or_a_folder_with_one,
            a_missing_tensor_is_a_warning_or_with_strict_an_error, another_shape_or_dtype_changes_nothing,
-           a_run_of_another_kind_is_not_resumed, a_folder_that_cannot_be_made_is_an_error)
+           a_run_of_another_kind_is_not_resumed, a_run_in_another_precision_is_resumed,
+           a_folder_that_cannot_be_made_is_an_error)

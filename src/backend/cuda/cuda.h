@@ -115,10 +115,11 @@ struct CudaStep {
 /* What a draft may be besides an operation of the graph. */
 enum {
     CUDA_CONVERT = OPERATION_COUNT, /* x -> the same in another type */
+    CUDA_CONVERT_INPUT,             /* of what the caller gave: no finite number becomes infinite */
     CUDA_COPY,                      /* rows of bytes */
     CUDA_POOL_GRAD,        /* dropout2d(max_pool2d_grad(relu_grad(dy, y), index)): dy, y, index, random or none; and the
                               gradient of the bias before it */
-    CUDA_CROSS_ENTROPY,    /* loss and gradient for a constant dloss (attributes.affine.shift): logits, labels */
+    CUDA_CROSS_ENTROPY,    /* loss and gradient: logits, labels, dloss or none (then it is attributes.affine.shift) */
     CUDA_LINEAR_RELU_GRAD, /* relu_grad(linear_grad_input(dy, w), y): dy, w, the mask of y */
     CUDA_SGD_GROUP,        /* sgd of many tensors: lr, their gradients, then their scale where there is one -> of each
                               w', v', and w' in the activation type where that isn't F32; in place */
@@ -180,7 +181,7 @@ typedef Status CudaLaunch(const CudaStep *step, cudaStream_t stream, Error *erro
 typedef Status CudaPrepare(CudaStep *step, Error *error);
 
 /* The rows of cuda_operation, by file. */
-CudaLaunch launch_affine, launch_add, launch_add_scaled, launch_scale_by, launch_relu, launch_relu_grad, launch_dropout,
+CudaLaunch launch_affine, launch_saturate, launch_add, launch_add_scaled, launch_scale_by, launch_relu, launch_relu_grad, launch_dropout,
     launch_copy;
 CudaPrepare prepare_convert; /* elementwise.c */
 CudaLaunch launch_slice, launch_weighted_sum, launch_weighted_sum_grad_weights, launch_weighted_sum_grad_values;

@@ -198,7 +198,8 @@ static Status make_form(Compiler *compiler, const Node *node, Value value, DType
     RETURN_IF_ERROR(require(compiler, node, value, dtype == info->dtype ? compiler->cuda->activation : DTYPE_F32, false,
                             &from, error));
     const int to = publish(compiler, value, dtype);
-    return draft_move(compiler, CUDA_CONVERT, node, from, to, error);
+    const bool given = compiler->slots[from].home == HOME_INPUT && dtype != DTYPE_F32;
+    return draft_move(compiler, given ? CUDA_CONVERT_INPUT : CUDA_CONVERT, node, from, to, error);
 }
 
 Status require(Compiler *compiler, const Node *node, Value value, DType dtype, bool strided, int *out, Error *error)

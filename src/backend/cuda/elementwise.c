@@ -17,6 +17,13 @@ Status prepare_convert(CudaStep *step, Error *error)
     return STATUS_OK;
 }
 
+Status launch_saturate(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    const CudaView *y = &step->outputs[0];
+    RETURN_IF_CUDA(kernel_saturate(step->inputs[0].data, y->dtype, y->data, view_count(y), stream), error);
+    return STATUS_OK;
+}
+
 Status launch_add(const CudaStep *step, cudaStream_t stream, Error *error)
 {
     const CudaView *y = &step->outputs[0];

@@ -97,28 +97,41 @@ static Status fuse_pool_grad(Compiler *compiler, int n, bool *fused, Error *erro
     return STATUS_OK;
 }
 
-/* --- a cross entropy whose gradient begins with a constant: both in one pass over the logits --- */
+/* --- a cross entropy whose own gradient is known before it: both in one pass over the logits --- */
+
+/* Whether the loss's gradient is a constant, whose value is in *constant, or else an input or a state. */
+static bool known_before(const Compiler *compiler, Value seed, Attributes *constant)
+{
+    const Node *made = maker(compiler, seed);
+    *constant = (Attributes){.affine = {.scale = 0, .shift = 1}};
+    if (made == NULL) return true;
+    if (made->operation != OP_AFFINE || made->attributes.affine.scale != 0) return false;
+    *constant = made->attributes;
+    return true;
+}
 
 static Status fuse_cross_entropy(Compiler *compiler, int n, bool *fused, Error *error)
 {
     const Graph *graph = compiler->graph;
     const Node *node = graph_node(graph, n);
     const int g = only_reader(compiler, node->outputs[1], OP_CROSS_ENTROPY_GRAD);
+    Attributes constant;
     if (g < 0) return STATUS_OK;
     const Node *gradient = graph_node(graph, g);
-    const Node *seed = maker(compiler, gradient->inputs[0]);
-    if (seed == NULL || seed->operation != OP_AFFINE || seed->attributes.affine.scale != 0) return STATUS_OK;
-    if (!value_is(gradient->inputs[2], node->inputs[1])) return STATUS_OK;
+    const Value seed = gradient->inputs[0];
+    if (!known_before(compiler, seed, &constant) || !value_is(gradient->inputs[2], node->inputs[1])) return STATUS_OK;
+    const bool given = maker(compiler, seed) == NULL;
     const DType type = compiler->cuda->activation;
-    int slots[2];
+    int slots[3];
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, false, &slots[0], error));
     RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], DTYPE_I32, false, &slots[1], error));
+    RETURN_IF_ERROR(want_input(compiler, node, given ? seed : VALUE_NONE, DTYPE_F32, false, &slots[2], error));
     const Made made[] = {{.value = node->outputs[0], .dtype = DTYPE_F32},
                          {.value = gradient->outputs[0], .dtype = type}};
     Draft *draft;
-    RETURN_IF_ERROR(draft_fused(compiler, CUDA_CROSS_ENTROPY, node, slots, 2, made, 2, &draft, error));
-    draft->attributes = seed->attributes;
-    compiler->uses[gradient->inputs[0].id]--;
+    RETURN_IF_ERROR(draft_fused(compiler, CUDA_CROSS_ENTROPY, node, slots, 3, made, 2, &draft, error));
+    draft->attributes = constant;
+    compiler->uses[seed.id]--;
     compiler->taken[g] = *fused = true;
     return STATUS_OK;
 }

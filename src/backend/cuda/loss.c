@@ -57,9 +57,9 @@ static Status launch_cross_entropy_both(const CudaStep *step, cudaStream_t strea
 {
     const CudaView *x = &step->inputs[0];
     RETURN_IF_CUDA(kernel_cross_entropy_both(x->dtype, x->data, step->inputs[1].data,
-                                             (float)step->attributes.affine.shift, step->outputs[0].data,
-                                             step->outputs[1].data, x->shape.dims[0], x->shape.dims[1], step->kept,
-                                             stream),
+                                             (float)step->attributes.affine.shift, step->inputs[2].data,
+                                             step->outputs[0].data, step->outputs[1].data, x->shape.dims[0],
+                                             x->shape.dims[1], step->kept, stream),
                    error);
     return STATUS_OK;
 }

@@ -48,9 +48,11 @@ static const CudaOperation operations[CUDA_KIND_COUNT] = {
     [OP_LOSS_SCALE] = {NULL, launch_loss_scale, NULL, {OWN}, {OWN, OWN, OWN}, 0, 0},
     /* OP_SGD is always a group. */
     [CUDA_CONVERT] = {"convert", launch_affine, prepare_convert, {ANY}, {ANY}, 0, 0},
+    [CUDA_CONVERT_INPUT] = {"convert", launch_saturate, NULL, {ANY}, {ANY}, 0, 0},
     [CUDA_COPY] = {"copy", launch_copy, NULL, {ANY}, {ANY}, 1, 1},
     [CUDA_POOL_GRAD] = {"dropout_pool_relu_grad", NULL, prepare_pool_grad, {ACT}, {ACT, OWN}, 3, 0},
-    [CUDA_CROSS_ENTROPY] = {"cross_entropy_both", NULL, prepare_cross_entropy_both, {ACT}, {OWN, ACT}, 0, 0},
+    [CUDA_CROSS_ENTROPY] =
+        {"cross_entropy_both", NULL, prepare_cross_entropy_both, {ACT, OWN, OWN, OWN}, {OWN, ACT}, 0, 0},
     [CUDA_LINEAR_RELU_GRAD] = {"linear_relu_grad", NULL, prepare_linear_relu_grad, {ACT}, {ACT}, 1, 1},
     [CUDA_SGD_GROUP] = {"sgd", NULL, prepare_sgd_group, {OWN}, {OWN}, 0, 0},
 };

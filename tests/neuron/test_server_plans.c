@@ -1,0 +1,100 @@
+/* A server's plans in f16: a caller's gradient may be as small or as large as f32 has it. */
+#include "neuron/server_plans.h"
+
+#include <stdio.h>
+
+#include "neuron/served.h"
+#include "train/trainer.h"
+
+enum { ROWS = 4 };
+
+/* A backend with a soma's weights, and what it learns from peers. */
+typedef struct Side {
+    Weights weights;
+    ServerPlans *plans;
+    Plan *plan;
+} Side;
+
+/* false: this build or this host hasn't that device. */
+static bool side_open(const char *device, Precision precision, Side *side)
+{
+    const BackendOptions options = {.threads = 1, .precision = precision};
+    *side = (Side){.plans = NULL};
+    if (backend_open(device, &options, &side->weights.backend, &error) != STATUS_OK) {
+        printf("skipped: %s\n", error.message);
+        return false;
+    }
+    Graph *g = answering(1, SIDE);
+    ck_assert_int_eq(variables_create(side->weights.backend, &side->weights.variables, NULL), STATUS_OK);
+    ck_assert_int_eq(variables_declare(side->weights.variables, g, 3, NULL), STATUS_OK);
+    graph_destroy(g);
+    const ServerPlansOptions plans = {
+        .soma = &soma_mnist, .backend = side->weights.backend, .variables = side->weights.variables, .clip = 1e30f};
+    ck_assert_int_eq(server_plans_create(&plans, &side->plans, &error), STATUS_OK);
+    ck_assert_msg(server_plans_find(side->plans, (PlanSize){PLAN_LEARN, ROWS, SIDE, SIDE}, &side->plan, &error) ==
+                      STATUS_OK,
+                  "%s", error.message);
+    return true;
+}
+
+static void side_close(Side *side)
+{
+    server_plans_destroy(side->plans);
+    if (side->weights.backend != NULL) weights_free(&side->weights);
+}
+
+static void run(const Side *side, double size)
+{
+    Tensor image = plan_input(side->plan, "image"), gradient = plan_input(side->plan, "gradient");
+    Tensor images = images_make(ROWS, 1, SIDE, 6), gradients = gradients_make(ROWS, 1, size);
+    memcpy(image.data, images.data, image.size);
+    memcpy(gradient.data, gradients.data, gradient.size);
+    tensor_destroy(&images);
+    tensor_destroy(&gradients);
+    ck_assert_msg(plan_run(side->plan, &error) == STATUS_OK, "%s", error.message);
+}
+
+/* ||a - b|| / ||b|| */
+static double difference(const Tensor *a, const Tensor *b)
+{
+    double sum = 0, norm = 0;
+    ck_assert_uint_eq(a->size, b->size);
+    for (int64_t i = 0; i < shape_count(a->shape); i++) {
+        const double x = ((const float *)a->data)[i], y = ((const float *)b->data)[i];
+        sum += (x - y) * (x - y);
+        norm += y * y;
+    }
+    return sqrt(sum / norm);
+}
+
+/* Gradients of f16 layers differ by up to a tenth of their norm, since some values fall on the other side of a relu
+ * (tests/ops/test_backends.c). */
+static const double TOLERANCE = 0.15;
+
+START_TEST(gradients_of_any_size_go_back_in_f16)
+{
+    static const double sizes[] = {1e-12, 1e-6, 1, 1e6};
+    static const char *const sum = "hidden_layer1.weight.peer";
+    Side half, whole;
+    ck_assert(side_open("cpu", PRECISION_F32, &whole));
+    if (side_open("sim", PRECISION_F16, &half)) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            run(&half, sizes[i]);
+            run(&whole, sizes[i]);
+            const Tensor a = plan_output(half.plan, "image_gradient"), b = plan_output(whole.plan, "image_gradient");
+            ck_assert_msg(difference(&a, &b) < TOLERANCE, "images, %g: %g", sizes[i], difference(&a, &b));
+            const Tensor p = plan_output(half.plan, "norm"), q = plan_output(whole.plan, "norm");
+            ck_assert_msg(difference(&p, &q) < TOLERANCE, "norm, %g: %g", sizes[i], difference(&p, &q));
+            Tensor learnt = toy_read(half.weights.variables, sum), right = toy_read(whole.weights.variables, sum);
+            ck_assert_msg(difference(&learnt, &right) < TOLERANCE, "sum, %g: %g", sizes[i],
+                          difference(&learnt, &right));
+            tensor_destroy(&learnt);
+            tensor_destroy(&right);
+        }
+    }
+    side_close(&half);
+    side_close(&whole);
+}
+END_TEST
+
+SUITE_MAIN("server_plans", gradients_of_any_size_go_back_in_f16)
