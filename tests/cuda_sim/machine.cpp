@@ -114,11 +114,12 @@ static unsigned long wanted_failure(const char *setting, const char *call)
     return 0;
 }
 
+static unsigned long all; // calls that could have failed
+
 bool fails(const char *call)
 {
     static std::string counted_for; // the setting that the counters began with
     static std::map<std::string, unsigned long> by_name;
-    static unsigned long all;
     const char *setting = getenv("SIM_FAIL");
     if (!setting) return false;
     Lock lock;
@@ -132,11 +133,25 @@ bool fails(const char *call)
     return ++by_name[call] == wanted_failure(setting, call) || (is_call && ++all == wanted_failure(setting, nullptr));
 }
 
+static void report_end()
+{
+    const int left = report_leaks();
+    fprintf(stderr, "sim: in the end: %lu calls, %d things left\n", all, left);
+}
+
+static bool reports_end()
+{
+    const char *setting = getenv("SIM_END");
+    return setting && strcmp(setting, "1") == 0 && atexit(report_end) == 0;
+}
+
 static thread_local cudaError_t last;
 static thread_local bool in_host_function;
 
 cudaError_t begin_call(const char *call)
 {
+    static const bool reported = reports_end();
+    (void)reported;
     if (in_host_function) return cudaErrorNotPermitted;
     const cudaError_t failed = device_error(current_device());
     if (failed != cudaSuccess) return failed;

@@ -11,6 +11,8 @@
 // SIM_DEVICES=n devices (2), each with SIM_MEMORY=bytes of memory (4 GiB); fresh memory is full of NaN (0xff), freed
 // memory is never handed out again.
 //
+// SIM_END=1 tells on stderr, when the process ends, what has been left alive, and how many calls SIM_FAIL has counted.
+//
 // A rule of the real libraries that is broken is a violation: one line on stderr that names the call, and abort().
 // What the real libraries report by a status is reported by the same status.
 #pragma once
