@@ -152,6 +152,11 @@ Precision backend_precision(const Backend *backend)
     return backend->options.precision;
 }
 
+bool backend_has_device(const Backend *backend)
+{
+    return backend->driver->memory.allocate != NULL;
+}
+
 int backend_replicas(const Backend *backend)
 {
     return backend->driver->replicas ? backend->driver->replicas(backend->context) : 1;

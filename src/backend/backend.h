@@ -45,6 +45,8 @@ void backend_close(Backend *backend);
 const char *backend_name(const Backend *backend);
 int backend_threads(const Backend *backend);
 Precision backend_precision(const Backend *backend);
+/* Whether it computes on a device with memory of its own: plans then tell launches and, by a data sheet, rooflines. */
+bool backend_has_device(const Backend *backend);
 /* How many devices share a batch ("cuda:0,1": two). Graphs that train are then compiled for each one's part of the
  * samples (graph_mark_samples); others run on the first device alone. */
 int backend_replicas(const Backend *backend);

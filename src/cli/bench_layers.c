@@ -333,7 +333,7 @@ Status bench_layers(const Options *options, Backend *backend, Backend *reference
     Bench bench = {.options = options, .backend = backend, .reference = reference, .output = output};
     Status status;
     GOTO_IF_ERROR(team_create(backend_threads(backend), &bench.team, error), done);
-    bench.device = strcmp(backend_name(backend), "cuda") == 0 || strcmp(backend_name(backend), "sim") == 0;
+    bench.device = backend_has_device(backend);
     if (!bench.device) GOTO_IF_ERROR(measure_machine(&bench, error), done);
     for (size_t i = 0; i < options->batches.count; i++)
         for (BenchKind kind = 0; kind < BENCH_KINDS; kind++) {
