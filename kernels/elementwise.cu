@@ -6,6 +6,8 @@
  *   add_scaled  y = a + s b; b isn't read where s = 0; a may be absent: zeros
  *   relu        y = max(x, 0), NaN stays
  *   relu_grad   dx = dy where y > 0, else 0
+ *   gelu        y = x P(x)
+ *   gelu_grad   dx = dy (P(x) + x P'(x))
  *
  * Each is memory bound: a thread moves packs of 16 bytes, then single elements where the count or an address doesn't
  * divide by them. The result may be in an input's place. */
@@ -109,6 +111,66 @@ cudaError_t kernel_relu(DType type, const void *x, void *y, int64_t count, cudaS
     RETURN_FOR_TYPE(type, launch_relu, x, y, count, stream);
 }
 
+/* --- gelu ---
+ * Its P and the slope P + x P' by erf and by tanh: (1 + erf(u)) / 2 = erfc(-u) / 2 and (1 + tanh(u)) / 2 = 1 / (1 +
+ * exp(-2 u)) hold no difference of nearly equal numbers. What is 0 times infinity far from 0 is 0, the limit. */
+
+struct GeluByErf {
+    __device__ static float share(float x)
+    {
+        return 0.5f * erfcf(-0.707106781f * x); /* sqrt(1 / 2) */
+    }
+    __device__ static float slope(float x)
+    {
+        const float density = 0.398942280f * expf(-0.5f * x * x); /* 1 / sqrt(2 pi) */
+        return share(x) + (density == 0 ? 0 : x * density);
+    }
+};
+
+struct GeluByTanh {
+    __device__ static float decay(float x)
+    {
+        return expf(-1.595769122f * (x + 0.044715f * x * x * x)); /* 2 sqrt(2 / pi) */
+    }
+    __device__ static float share(float x)
+    {
+        return 1 / (1 + decay(x));
+    }
+    __device__ static float slope(float x)
+    {
+        const float rest = decay(x), share = 1 / (1 + rest);
+        const float product = share == 0 ? 0 : share * (rest * share); /* P (1 - P) */
+        return share + (product == 0 ? 0 : x * product * 1.595769122f * (1 + 0.134145f * x * x));
+    }
+};
+
+template <class Form> struct Gelu {
+    __device__ float operator()(float x) const
+    {
+        const float share = Form::share(x);
+        return share == 0 ? 0 : x * share;
+    }
+};
+
+template <class Form> struct GeluGrad {
+    __device__ float operator()(float dy, float x) const
+    {
+        return dy * Form::slope(x);
+    }
+};
+
+template <class T>
+static cudaError_t launch_gelu(const void *x, void *y, int64_t count, bool by_tanh, cudaStream_t stream)
+{
+    return by_tanh ? launch_map<T, T>(x, y, count, Gelu<GeluByTanh>(), stream)
+                   : launch_map<T, T>(x, y, count, Gelu<GeluByErf>(), stream);
+}
+
+cudaError_t kernel_gelu(DType type, const void *x, void *y, int64_t count, bool by_tanh, cudaStream_t stream)
+{
+    RETURN_FOR_TYPE(type, launch_gelu, x, y, count, by_tanh, stream);
+}
+
 /* --- of two inputs --- */
 
 struct Add {
@@ -206,6 +268,20 @@ static cudaError_t launch_relu_grad(const void *dy, const void *y, void *dx, int
 cudaError_t kernel_relu_grad(DType type, const void *dy, const void *y, void *dx, int64_t count, cudaStream_t stream)
 {
     RETURN_FOR_TYPE(type, launch_relu_grad, dy, y, dx, count, stream);
+}
+
+template <class T>
+static cudaError_t launch_gelu_grad(const void *dy, const void *x, void *dx, int64_t count, bool by_tanh,
+                                    cudaStream_t stream)
+{
+    return by_tanh ? launch_map2<T>(dy, x, dx, count, GeluGrad<GeluByTanh>(), stream)
+                   : launch_map2<T>(dy, x, dx, count, GeluGrad<GeluByErf>(), stream);
+}
+
+cudaError_t kernel_gelu_grad(DType type, const void *dy, const void *x, void *dx, int64_t count, bool by_tanh,
+                             cudaStream_t stream)
+{
+    RETURN_FOR_TYPE(type, launch_gelu_grad, dy, x, dx, count, by_tanh, stream);
 }
 
 template <class T>

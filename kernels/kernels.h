@@ -42,6 +42,10 @@ cudaError_t kernel_add_scaled(DType type, const void *a, const void *b, const fl
 cudaError_t kernel_relu(DType type, const void *x, void *y, int64_t count, cudaStream_t stream);
 /* dx = dy where y > 0, else 0 */
 cudaError_t kernel_relu_grad(DType type, const void *dy, const void *y, void *dx, int64_t count, cudaStream_t stream);
+/* y = x P(x), and dx = dy (P(x) + x P'(x)): P by erf, or by tanh. */
+cudaError_t kernel_gelu(DType type, const void *x, void *y, int64_t count, bool by_tanh, cudaStream_t stream);
+cudaError_t kernel_gelu_grad(DType type, const void *dy, const void *x, void *dx, int64_t count, bool by_tanh,
+                             cudaStream_t stream);
 
 /* --- dropout.cu: masks are base/rng.h's rng_mask_word, so that all backends drop the same --- */
 

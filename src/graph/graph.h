@@ -50,6 +50,11 @@ typedef enum Phase { PHASE_FORWARD, PHASE_BACKWARD, PHASE_UPDATE } Phase;
 
 typedef enum Activation { ACTIVATION_NONE, ACTIVATION_RELU } Activation;
 
+typedef enum GeluForm {
+    GELU_EXACT, /* by erf: BERT's */
+    GELU_TANH,  /* an approximation by tanh, to some 5e-4: what libraries fuse with matrix products */
+} GeluForm;
+
 typedef union Attributes {
     struct {
         int32_t kernel[2], stride[2], padding[2], groups;
@@ -68,6 +73,9 @@ typedef union Attributes {
     struct {
         double scale, shift;
     } affine;
+    struct {
+        GeluForm form;
+    } gelu;
     struct {
         double probability; /* of being dropped, in [0, 1) */
         uint32_t layer;     /* which of the graph's masks (rng_mask_word) */

@@ -6,6 +6,10 @@
  * add_scaled            a, b (same shape), s (scalar) -> a + s b; with s = 0, b is not read (it may hold NaN)
  * scale_by              x, s (scalar) -> s x; with s = 0 zeros, and x is not read (it may hold NaN)
  * relu                  x -> max(x, 0), NaN stays; relu_grad: (dy, y) -> dy where y > 0, else 0
+ * gelu                  x -> x P(x) (Hendrycks and Gimpel 2016, Gaussian Error Linear Units, section 2), where P is the
+ *                       normal distribution's function (1 + erf(x / sqrt 2)) / 2 or, of the form `tanh`, (1 + tanh(
+ *                       sqrt(2 / pi) (x + 0.044715 x^3))) / 2; 0 at -infinity, NaN stays;
+ *                       gelu_grad: (dy, x) -> dy (P(x) + x P'(x)), with x as gelu was given it
  * dropout               x, random (i64 [2]: seed, step) -> x / (1 - p) where kept, else 0. Kept: rng_mask_word(seed,
  *                       step, layer, index) >= p 2^32, where index counts elements, or n C + c with `channels`.
  *                       Its gradient is itself on dy.
@@ -52,6 +56,8 @@ typedef enum OperationKind {
     OP_SCALE_BY,
     OP_RELU,
     OP_RELU_GRAD,
+    OP_GELU,
+    OP_GELU_GRAD,
     OP_DROPOUT,
     OP_RESHAPE,
     OP_DETACH,

@@ -29,7 +29,7 @@ bool infer_scale_by(Graph *graph, const Node *node, OutputRule *outputs)
     return rule_alike(graph, node, 2) && rule_scalar(graph, node, 1) && infer_like_input(graph, node, outputs);
 }
 
-bool infer_relu_grad(Graph *graph, const Node *node, OutputRule *outputs)
+bool infer_activation_grad(Graph *graph, const Node *node, OutputRule *outputs)
 {
     return infer_add(graph, node, outputs);
 }
@@ -91,6 +91,11 @@ void gradient_scale_by(Graph *graph, const Node *node, const Value *dy, const bo
 void gradient_relu(Graph *graph, const Node *node, const Value *dy, const bool *needed, Value *dx)
 {
     if (needed[0]) dx[0] = graph_apply(graph, OP_RELU_GRAD, (Value[]){dy[0], node->outputs[0]}, 2, (Attributes){0});
+}
+
+void gradient_gelu(Graph *graph, const Node *node, const Value *dy, const bool *needed, Value *dx)
+{
+    if (needed[0]) dx[0] = graph_apply(graph, OP_GELU_GRAD, (Value[]){dy[0], node->inputs[0]}, 2, node->attributes);
 }
 
 /* The mask is a function of (seed, step, layer, index), so the gradient draws it again instead of keeping it. */

@@ -94,6 +94,11 @@ Value relu(Graph *g, Value x)
     return one(g, OP_RELU, x);
 }
 
+Value gelu(Graph *g, Value x, GeluForm form)
+{
+    return graph_apply(g, OP_GELU, &x, 1, (Attributes){.gelu = {form}});
+}
+
 static Value drop(Graph *g, Value x, double probability, bool channels)
 {
     if (!graph_training(g) || probability == 0) return x;

@@ -32,6 +32,7 @@ Value add(Graph *g, Value a, Value b);
 Value add_scaled(Graph *g, Value a, Value b, Value scale);
 Value scale_by(Graph *g, Value x, Value scale);
 Value relu(Graph *g, Value x);
+Value gelu(Graph *g, Value x, GeluForm form);
 Value dropout(Graph *g, Value x,
               double probability); /* reads the input "random" (i64 [2]: seed, step), declared on first use */
 Value dropout2d(Graph *g, Value x, double probability); /* whole channels */

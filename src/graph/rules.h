@@ -32,10 +32,10 @@ typedef void GradientRule(Graph *graph, const Node *node, const Value *output_gr
 typedef double FlopsRule(const Graph *graph, const Node *node);
 
 /* operations_elementwise.c */
-InferRule infer_like_input, infer_real_like_input, infer_add, infer_add_scaled, infer_scale_by, infer_relu_grad,
+InferRule infer_like_input, infer_real_like_input, infer_add, infer_add_scaled, infer_scale_by, infer_activation_grad,
     infer_dropout, infer_reshape;
-GradientRule gradient_affine, gradient_add, gradient_add_scaled, gradient_scale_by, gradient_relu, gradient_dropout,
-    gradient_reshape;
+GradientRule gradient_affine, gradient_add, gradient_add_scaled, gradient_scale_by, gradient_relu, gradient_gelu,
+    gradient_dropout, gradient_reshape;
 FlopsRule flops_elementwise;
 
 /* operations_join.c */

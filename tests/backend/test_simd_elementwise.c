@@ -97,6 +97,50 @@ static void sgd_at_level(const SimdKernels *k)
     check_sgd(k, true);
 }
 
+/* The definition in double, in steps over all of which P isn't 0 or 1, and beyond. */
+static void check_gelu(const SimdKernels *k, bool by_tanh)
+{
+    enum { STEPS = 50001 };
+    float *x = exact_floats(STEPS), *y = exact_floats(STEPS), *dy = exact_floats(STEPS), *dx = exact_floats(STEPS);
+    for (int i = 0; i < STEPS; i++) {
+        x[i] = 25.0f * (float)(i - STEPS / 2) / (STEPS / 2);
+        dy[i] = i % 2 ? -3 : 3;
+    }
+    k->gelu(x, by_tanh, y, 0, CUT);
+    k->gelu(x, by_tanh, y, CUT, STEPS);
+    k->gelu_grad(dy, x, by_tanh, dx, 0, CUT);
+    k->gelu_grad(dy, x, by_tanh, dx, CUT, STEPS);
+    for (int i = 0; i < STEPS; i++) {
+        const double at = (double)x[i], rest = exp(-2 * sqrt(M_2_PI) * (at + 0.044715 * at * at * at));
+        const double share = by_tanh ? 1 / (1 + rest) : 0.5 * erfc(-at * M_SQRT1_2);
+        const double other = by_tanh ? 1 / (1 + 1 / rest) : 0;
+        const double density = by_tanh ? share * other * 2 * sqrt(M_2_PI) * (1 + 3 * 0.044715 * at * at)
+                                       : exp(-at * at / 2) * sqrt(M_2_PI) / 2;
+        const double slope = share + at * density;
+        ck_near(y[i], at * share, 1e-6 * fmax(fabs(at * share), 0.01));
+        ck_near(dx[i], (double)dy[i] * slope, 5e-7 * 3);
+    }
+    float far[5] = {-INFINITY, -1e30f, 1e30f, INFINITY, NAN}, ones[5] = {1, 1, 1, 1, 1}, slopes[5];
+    k->gelu_grad(ones, far, by_tanh, slopes, 0, 5);
+    k->gelu(far, by_tanh, far, 0, 5); /* in place */
+    for (int i = 0; i < 4; i++) {
+        ck_same(far[i], i < 2 ? 0 : i == 2 ? 1e30f : INFINITY);
+        ck_near(slopes[i], i < 2 ? 0 : 1, 1e-30);
+    }
+    ck_assert_float_nan(far[4]);
+    ck_assert_float_nan(slopes[4]);
+    free(x);
+    free(y);
+    free(dy);
+    free(dx);
+}
+
+static void gelu_at_level(const SimdKernels *k)
+{
+    check_gelu(k, false);
+    check_gelu(k, true);
+}
+
 static const int64_t class_counts[] = {1, 2, 10, 16, 33, 130};
 enum { ROWS = 7 };
 
@@ -211,6 +255,12 @@ START_TEST(test_sgd)
 }
 END_TEST
 
+START_TEST(test_gelu)
+{
+    for_each_level(gelu_at_level);
+}
+END_TEST
+
 START_TEST(test_exp)
 {
     for_each_level(exp_at_level);
@@ -241,5 +291,5 @@ START_TEST(test_dropout_lanes)
 }
 END_TEST
 
-SUITE_MAIN("simd_elementwise", test_simple, test_sums, test_sgd, test_exp, test_softmax, test_dropout,
+SUITE_MAIN("simd_elementwise", test_simple, test_sums, test_sgd, test_gelu, test_exp, test_softmax, test_dropout,
            test_dropout_carry, test_dropout_lanes)

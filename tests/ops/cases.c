@@ -36,6 +36,10 @@
     {                                                                                                                  \
         .fill = FILL_POSITIVE, .shape = SHAPE(__VA_ARGS__)                                                             \
     }
+#define WIDE(...)                                                                                                      \
+    {                                                                                                                  \
+        .fill = FILL_WIDE, .shape = SHAPE(__VA_ARGS__)                                                                 \
+    }
 #define MASK(...)                                                                                                      \
     {                                                                                                                  \
         .fill = FILL_MASK, .shape = SHAPE(__VA_ARGS__)                                                                 \
@@ -112,6 +116,8 @@
 #define CONV_GRAD(k, s, p, g, r, c)                                                                                    \
     .attributes.conv2d = {.kernel = {k, k}, .stride = {s, s}, .padding = {p, p}, .groups = g, .rows = r, .columns = c}
 #define RELU               .attributes.linear = {.activation = ACTIVATION_RELU}
+#define ERF                .attributes.gelu = {.form = GELU_EXACT}
+#define TANH               .attributes.gelu = {.form = GELU_TANH}
 #define TRANSPOSE(a, b)    .attributes.matmul = {.transpose_a = a, .transpose_b = b}
 #define CLIP(norm, factor) .attributes.clip = {.max_norm = norm, .scale = factor}
 #define SGD(m, decay, n)   .attributes.sgd = {.momentum = m, .weight_decay = decay, .nesterov = n}
@@ -143,6 +149,22 @@ static const OperationCase cases[] = {
     {OP_RELU, "mnist", IN(DISTINCT(64, 10, 12, 12)), LARGE},
     {OP_RELU_GRAD, "small", IN(REAL(3, 7), GRID(3, 7))},
     {OP_RELU_GRAD, "mnist", IN(REAL(64, 10, 12, 12), GRID(64, 10, 12, 12)), LARGE},
+
+    {OP_GELU, "one", IN(REAL(1)), ERF},
+    {OP_GELU, "small", IN(REAL(3, 7)), ERF},
+    {OP_GELU, "wide", IN(WIDE(5, 29)), ERF},
+    {OP_GELU, "nan", IN(HOLES(37)), ERF},
+    {OP_GELU, "bert", IN(WIDE(64, 1536)), ERF, LARGE},
+    {OP_GELU, "tanh", IN(REAL(3, 7)), TANH},
+    {OP_GELU, "wide tanh", IN(WIDE(5, 29)), TANH},
+    {OP_GELU, "nan tanh", IN(HOLES(37)), TANH},
+    {OP_GELU, "bert tanh", IN(WIDE(64, 1536)), TANH, LARGE},
+    {OP_GELU_GRAD, "small", IN(REAL(3, 7), WIDE(3, 7)), ERF},
+    {OP_GELU_GRAD, "nan", IN(REAL(37), HOLES(37)), ERF},
+    {OP_GELU_GRAD, "bert", IN(REAL(64, 1536), WIDE(64, 1536)), ERF, LARGE},
+    {OP_GELU_GRAD, "tanh", IN(REAL(3, 7), WIDE(3, 7)), TANH},
+    {OP_GELU_GRAD, "nan tanh", IN(REAL(37), HOLES(37)), TANH},
+    {OP_GELU_GRAD, "bert tanh", IN(REAL(64, 1536), WIDE(64, 1536)), TANH, LARGE},
 
     {OP_DROPOUT, "one", IN(REAL(1), RANDOM), DROP(0.5, 0)},
     {OP_DROPOUT, "small", IN(REAL(5, 7), RANDOM), DROP(0.3, 1)},
@@ -448,6 +470,8 @@ static double fill_value(const CaseInput *input, int64_t index, int64_t count, R
         return 2 * uniform - 1;
     case FILL_POSITIVE:
         return 0.5 + uniform;
+    case FILL_WIDE:
+        return 16 * uniform - 8;
     case FILL_DISTINCT:
         return (2 * (double)index + 1) / (double)count - 1 + (count % 2 == 0 ? 0 : 0.5 / (double)count);
     case FILL_GRID:

@@ -15,6 +15,7 @@ typedef enum Fill {
     FILL_ABSENT,
     FILL_UNIFORM,  /* real, -1 .. 1 */
     FILL_POSITIVE, /* real, 0.5 .. 1.5 */
+    FILL_WIDE,     /* real, -8 .. 8: the tails of activations too */
     FILL_DISTINCT, /* real, evenly spaced in -1 .. 1 without 0, shuffled: no kink of relu or max_pool is near */
     FILL_GRID,     /* real, multiples of 1/8 in -1 .. 1: sums of products are exact in float, and ties occur */
     FILL_HOLES,    /* uniform, but every seventh element is NaN, beginning with the first */

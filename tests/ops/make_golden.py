@@ -24,6 +24,10 @@ def constant(*shape):
     return real(*shape).detach()
 
 
+def wide(*shape):
+    return (16 * torch.rand(*shape, dtype=DOUBLE) - 8).requires_grad_()
+
+
 def distinct(*shape):
     count = int(torch.tensor(shape).prod())
     values = (torch.randperm(count).to(DOUBLE) * 2 + 1) / count - 1 + 0.25 / count
@@ -143,5 +147,9 @@ case("global_norm/several", lambda *x: torch.nn.utils.get_total_norm(x), *severa
 rate = torch.tensor(0.3, dtype=DOUBLE)
 case("sgd/momentum", sgd(0.9, 0.01, False), constant(3, 5), constant(3, 5), constant(3, 5), rate)
 case("sgd/nesterov", sgd(0.9, 0.01, True), constant(3, 5), constant(3, 5), constant(3, 5), rate)
+case("gelu/small", F.gelu, real(3, 7))
+case("gelu/wide", F.gelu, wide(5, 29))
+case("gelu/tanh", lambda x: F.gelu(x, approximate="tanh"), real(3, 7))
+case("gelu/wide tanh", lambda x: F.gelu(x, approximate="tanh"), wide(5, 29))
 
 save_file(tensors, pathlib.Path(__file__).with_name("golden.safetensors"), {"torch": torch.__version__})

@@ -209,6 +209,44 @@ START_TEST(relu_keeps_nan)
 }
 END_TEST
 
+/* gelu and its slope far from 0, where formulas multiply 0 by infinity, and NaN. */
+static void check_gelu_limits(GeluForm form)
+{
+    const struct {
+        double x, y, slope;
+    } expected[] = {{-INFINITY, 0, 0}, {-1e300, 0, 0},          {-60, 0, 0},    {0, 0, 0.5}, {60, 60, 1},
+                    {1e300, 1e300, 1}, {INFINITY, INFINITY, 1}, {NAN, NAN, NAN}};
+    enum { COUNT = sizeof expected / sizeof expected[0] };
+    Graph *graph = graph_create(DTYPE_F64, true);
+    Value x = graph_input(graph, "x", DTYPE_F64, shape_of(COUNT)), y = gelu(graph, x, form), slope;
+    Value seed = graph_input(graph, "seed", DTYPE_F64, shape_of(COUNT));
+    graph_gradient(graph, &y, &seed, 1, &x, 1, &slope);
+    graph_output(graph, "y", y);
+    graph_output(graph, "slope", slope);
+    Harness harness = harness_open("reference", 1, graph, 0);
+    double *in = harness_input(&harness, "x").data, *seeds = harness_input(&harness, "seed").data;
+    for (int i = 0; i < COUNT; i++) {
+        in[i] = expected[i].x;
+        seeds[i] = 1;
+    }
+    harness_run(&harness);
+    const double *values = harness_output(&harness, "y").data, *slopes = harness_output(&harness, "slope").data;
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_int_eq(isnan(values[i]) && isnan(slopes[i]), isnan(expected[i].x));
+        if (isnan(expected[i].x)) continue;
+        ck_assert(values[i] == expected[i].y || fabs(values[i] - expected[i].y) < 1e-12);
+        ck_assert_double_le(fabs(slopes[i] - expected[i].slope), 1e-12);
+    }
+    close_case(&harness, graph);
+}
+
+START_TEST(gelu_has_its_limits)
+{
+    check_gelu_limits(GELU_EXACT);
+    check_gelu_limits(GELU_TANH);
+}
+END_TEST
+
 /* Every seventh element is NaN: windows that hold one have it as their maximum, and those with several the last. */
 START_TEST(max_pool_lets_nan_win)
 {
@@ -437,7 +475,7 @@ END_TEST
 
 SUITE_MAIN("reference", double_loops_agree_with_pytorch, float_loops_agree_with_pytorch,
            dropout_draws_a_word_for_each_element, dropout2d_draws_a_word_for_each_channel, dropout_drops_its_share,
-           relu_keeps_nan, max_pool_lets_nan_win, max_pool_takes_the_first_of_equals, dropout_drops_nan,
-           a_scale_of_zero_ignores_nan, clip_factor_limits_the_norm, loss_scale_follows_the_norm,
+           relu_keeps_nan, gelu_has_its_limits, max_pool_lets_nan_win, max_pool_takes_the_first_of_equals,
+           dropout_drops_nan, a_scale_of_zero_ignores_nan, clip_factor_limits_the_norm, loss_scale_follows_the_norm,
            scaling_by_zero_gives_zeros, sgd_scales_gradients, sgd_with_a_scale_of_zero_changes_nothing,
            rows_without_a_label_cost_nothing, a_softmax_without_columns_is_zero, softmax_is_stable)

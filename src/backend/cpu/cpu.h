@@ -129,7 +129,7 @@ Status prepare_copy(Step *step, Error *error);
 /* The rows of cpu_operation, by file. */
 typedef Status Prepare(Step *step, Error *error);
 Prepare prepare_affine, prepare_add, prepare_add_scaled, prepare_scale_by, prepare_relu, prepare_relu_grad,
-    prepare_dropout; /* elementwise.c */
+    prepare_gelu, prepare_gelu_grad, prepare_dropout; /* elementwise.c */
 Prepare prepare_concat, prepare_slice, prepare_slice_grad, prepare_weighted_sum, prepare_weighted_sum_grad_weights,
     prepare_weighted_sum_grad_values; /* join.c */
 Prepare prepare_adaptive_avg_pool2d, prepare_adaptive_avg_pool2d_grad, prepare_max_pool2d,

@@ -175,6 +175,40 @@ Status prepare_relu_grad(Step *step, Error *error)
     return prepare(step, run_relu_grad);
 }
 
+static void gelu_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
+{
+    (void)first;
+    step->simd->gelu(in[0], step->attributes.gelu.form == GELU_TANH, out, 0, count);
+}
+
+static void run_gelu(const Step *step, int share)
+{
+    over_elements(step, share, gelu_part);
+}
+
+Status prepare_gelu(Step *step, Error *error)
+{
+    (void)error;
+    return prepare(step, run_gelu);
+}
+
+static void gelu_grad_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
+{
+    (void)first;
+    step->simd->gelu_grad(in[0], in[1], step->attributes.gelu.form == GELU_TANH, out, 0, count);
+}
+
+static void run_gelu_grad(const Step *step, int share)
+{
+    over_elements(step, share, gelu_grad_part);
+}
+
+Status prepare_gelu_grad(Step *step, Error *error)
+{
+    (void)error;
+    return prepare(step, run_gelu_grad);
+}
+
 /* --- dropout --- */
 
 typedef struct Random {

@@ -67,6 +67,24 @@ Status launch_relu_grad(const CudaStep *step, cudaStream_t stream, Error *error)
     return STATUS_OK;
 }
 
+Status launch_gelu(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    const CudaView *y = &step->outputs[0];
+    const bool by_tanh = step->attributes.gelu.form == GELU_TANH;
+    RETURN_IF_CUDA(kernel_gelu(y->dtype, step->inputs[0].data, y->data, view_count(y), by_tanh, stream), error);
+    return STATUS_OK;
+}
+
+Status launch_gelu_grad(const CudaStep *step, cudaStream_t stream, Error *error)
+{
+    const CudaView *dx = &step->outputs[0];
+    const bool by_tanh = step->attributes.gelu.form == GELU_TANH;
+    RETURN_IF_CUDA(kernel_gelu_grad(dx->dtype, step->inputs[0].data, step->inputs[1].data, dx->data, view_count(dx),
+                                    by_tanh, stream),
+                   error);
+    return STATUS_OK;
+}
+
 /* Of a plan that isn't training it is a view (compile.c). */
 Status launch_dropout(const CudaStep *step, cudaStream_t stream, Error *error)
 {

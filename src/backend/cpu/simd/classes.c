@@ -1,29 +1,7 @@
 /* Softmax over rows of classes.
  *
- * Classes are few (10), so the exponentials, which are the work, run over all rows of the range as one array. exp is
- * Cephes' expf (S. Moshier): e^x = 2^n e^r, |r| <= ln(2)/2, ln(2) in two parts, and a polynomial of degree 7. */
+ * Classes are few (10), so the exponentials, which are the work, run over all rows of the range as one array. */
 #include "backend/cpu/simd/kernels.h"
-
-INLINE Vec vec_exp(Vec x)
-{
-    const Vec low = vec_splat(-104.0f), high = vec_splat(89.0f); /* beyond: 0 and infinity */
-    Vec clamped = vec_select(mask_greater(low, x), low, x);
-    clamped = vec_select(mask_greater(clamped, high), high, clamped);
-    const float to_integer = 12582912.0f; /* 1.5 * 2^23: adding it leaves no fraction bits */
-    const Vec n = (clamped * 1.44269504088896341f + to_integer) - to_integer;
-    const Vec r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
-    Vec p = vec_splat(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = (p * (r * r) + r) + 1.0f;
-    /* 2^n in two factors, since n reaches from -150 to 128. A NaN's n is any integer, and p is NaN. */
-    const VecInt exponent = __builtin_convertvector(vec_select(mask_nan(n), (Vec){0}, n), VecInt);
-    const VecInt half = exponent >> 1;
-    return p * (Vec)((half + 127) << 23) * (Vec)((exponent - half + 127) << 23);
-}
 
 static void exponentials(float *x, int64_t count)
 {

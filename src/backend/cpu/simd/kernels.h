@@ -28,6 +28,8 @@ void LEVEL(max_pool2_lanes_backward)(const float *dy, const uint8_t *index, int6
 
 void LEVEL(relu)(const float *x, float *y, int64_t begin, int64_t end);
 void LEVEL(relu_grad)(const float *y, const float *dy, float *dx, int64_t begin, int64_t end);
+void LEVEL(gelu)(const float *x, bool by_tanh, float *y, int64_t begin, int64_t end);
+void LEVEL(gelu_grad)(const float *dy, const float *x, bool by_tanh, float *dx, int64_t begin, int64_t end);
 void LEVEL(add)(const float *a, const float *b, float *y, int64_t begin, int64_t end);
 void LEVEL(mul)(const float *a, const float *b, float *y, int64_t begin, int64_t end);
 void LEVEL(affine)(const float *x, float scale, float shift, float *y, int64_t begin, int64_t end);

@@ -124,6 +124,10 @@ typedef struct SimdKernels {
      * (exactly, not shifted). */
     void (*relu)(const float *x, float *y, int64_t begin, int64_t end);                        /* NaN stays NaN */
     void (*relu_grad)(const float *y, const float *dy, float *dx, int64_t begin, int64_t end); /* y > 0 ? dy : 0 */
+    /* x P(x), and dy (P(x) + x P'(x)); P by erf or by tanh (graph/operation_kind.h). y is off by at most 1e-6 of the
+     * larger of |y| and 0.01, dx by 5e-7 |dy|. */
+    void (*gelu)(const float *x, bool by_tanh, float *y, int64_t begin, int64_t end);
+    void (*gelu_grad)(const float *dy, const float *x, bool by_tanh, float *dx, int64_t begin, int64_t end);
     void (*add)(const float *a, const float *b, float *y, int64_t begin, int64_t end);
     void (*mul)(const float *a, const float *b, float *y, int64_t begin, int64_t end);
     void (*affine)(const float *x, float scale, float shift, float *y, int64_t begin,

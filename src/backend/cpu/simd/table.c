@@ -23,6 +23,8 @@ const SimdKernels LEVEL(simd_kernels) = {
     ROW(linear_rows),
     ROW(relu),
     ROW(relu_grad),
+    ROW(gelu),
+    ROW(gelu_grad),
     ROW(add),
     ROW(mul),
     ROW(affine),
