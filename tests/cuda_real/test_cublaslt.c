@@ -171,15 +171,16 @@ END_TEST
 
 START_TEST(test_every_epilogue_and_type_is_taken)
 {
-    static const cublasLtEpilogue_t epilogues[] = {
-        CUBLASLT_EPILOGUE_DEFAULT,       CUBLASLT_EPILOGUE_BIAS,          CUBLASLT_EPILOGUE_RELU_BIAS,
-        CUBLASLT_EPILOGUE_RELU_AUX_BIAS, CUBLASLT_EPILOGUE_GELU_AUX_BIAS, CUBLASLT_EPILOGUE_DRELU,
-        CUBLASLT_EPILOGUE_DRELU_BGRAD,   CUBLASLT_EPILOGUE_DGELU,         CUBLASLT_EPILOGUE_BGRADB};
+    static const cublasLtEpilogue_t epilogues[] = {CUBLASLT_EPILOGUE_DEFAULT,   CUBLASLT_EPILOGUE_BIAS,
+                                                   CUBLASLT_EPILOGUE_RELU_BIAS, CUBLASLT_EPILOGUE_RELU_AUX_BIAS,
+                                                   CUBLASLT_EPILOGUE_GELU_BIAS, CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+                                                   CUBLASLT_EPILOGUE_DRELU,     CUBLASLT_EPILOGUE_DRELU_BGRAD,
+                                                   CUBLASLT_EPILOGUE_DGELU,     CUBLASLT_EPILOGUE_BGRADB};
     static const DType types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     static const cudaDataType expected[] = {CUDA_R_32F, CUDA_R_16BF, CUDA_R_16F};
     Blas *blas = opened();
     for (int type = 0; type < 3; type++)
-        for (int epilogue = 0; epilogue < 9; epilogue++) {
+        for (int epilogue = 0; epilogue < 10; epilogue++) {
             BlasPlan *plan = planned(blas, (BlasMatmul){.m = 3,
                                                         .n = 5,
                                                         .k = 7,

@@ -97,7 +97,7 @@ bool has_kernel(const Problem &problem)
 cublasStatus_t check_epilogue(const char *call, const Descriptor &operation, const Problem &problem)
 {
     const Product &p = problem.product;
-    if (is_any_of(p.epilogue, {CUBLASLT_EPILOGUE_GELU, CUBLASLT_EPILOGUE_GELU_BIAS, CUBLASLT_EPILOGUE_DGELU_BGRAD}))
+    if (is_any_of(p.epilogue, {CUBLASLT_EPILOGUE_GELU, CUBLASLT_EPILOGUE_DGELU_BGRAD}))
         machine::violation(call, "epilogue %u isn't simulated", p.epilogue);
     if (problem.has_bias && !type_fits(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, p.d_type))
         return CUBLAS_STATUS_NOT_SUPPORTED;

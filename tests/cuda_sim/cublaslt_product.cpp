@@ -225,6 +225,8 @@ float finish(const Product &p, int64_t row, int64_t column, float x, std::vector
     case CUBLASLT_EPILOGUE_GELU_AUX:
         store(p.aux, p.d_type, aux, x);
         return gelu(x);
+    case CUBLASLT_EPILOGUE_GELU:
+        return gelu(x);
     case CUBLASLT_EPILOGUE_DRELU:
     case CUBLASLT_EPILOGUE_DRELU_BGRAD:
         x = get_bit(p.aux, aux) ? x : 0;

@@ -292,8 +292,9 @@ static void check_forward(Blas *blas, Product *p, int candidate, void *mask, dou
     for (int64_t i = 0; i < t->m * t->n; i++) {
         const double x = p->c.values[i] + bias.values[i % t->n];
         const bool relu = t->epilogue == BLAS_RELU_BIAS || t->epilogue == BLAS_RELU_BIAS_MASK;
+        const bool is_gelu = t->epilogue == BLAS_GELU_BIAS || t->epilogue == BLAS_GELU_BIAS_MASK;
         before[i] = x;
-        p->c.values[i] = t->epilogue == BLAS_GELU_BIAS ? gelu(x) : relu ? fmax(x, 0) : x;
+        p->c.values[i] = is_gelu ? gelu(x) : relu ? fmax(x, 0) : x;
     }
     product_run(blas, p, candidate, bias.device, mask);
     matrix_check(&p->c, p->tolerance);
@@ -355,11 +356,12 @@ START_TEST(test_epilogues)
                                             {BLAS_RELU_BIAS, BLAS_PLAIN},
                                             {BLAS_RELU_BIAS_MASK, BLAS_RELU_GRAD},
                                             {BLAS_RELU_BIAS_MASK, BLAS_RELU_GRAD_BIAS},
-                                            {BLAS_GELU_BIAS, BLAS_GELU_GRAD}};
+                                            {BLAS_GELU_BIAS, BLAS_PLAIN},
+                                            {BLAS_GELU_BIAS_MASK, BLAS_GELU_GRAD}};
     Blas *blas = opened();
     for (int shape = 0; shape < SHAPE_COUNT; shape++)
         for (int type = 0; type < TYPE_COUNT; type++)
-            for (int pair = 0; pair < 5; pair++) {
+            for (int pair = 0; pair < 6; pair++) {
                 if (shape >= SMALL_SHAPES && pair % 3 != type % 3) continue;
                 check_pair(blas, SHAPES[shape], type, pairs[pair][0], pairs[pair][1], shape + type + pair);
             }

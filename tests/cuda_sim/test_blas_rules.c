@@ -63,8 +63,8 @@ START_TEST(test_shapes_and_types_are_checked)
                   "matrix a with epilogue bias_grad_a is not transposed and m is 6, expected a transposed one and 2 or "
                   "more");
     matmul = PRODUCT;
-    matmul.epilogue = (BlasEpilogue)9;
-    check_refused(matmul, STATUS_INVALID_ARGUMENT, "epilogue of a matrix product is 9, expected 0 to 8");
+    matmul.epilogue = (BlasEpilogue)10;
+    check_refused(matmul, STATUS_INVALID_ARGUMENT, "epilogue of a matrix product is 10, expected 0 to 9");
 }
 END_TEST
 

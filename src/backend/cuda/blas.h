@@ -20,7 +20,8 @@ typedef enum BlasEpilogue {
     BLAS_BIAS,           /* + bias [n] */
     BLAS_RELU_BIAS,      /* max(0, . + bias) */
     BLAS_RELU_BIAS_MASK, /* the same, and `mask` gets a bit an element: where it was positive */
-    BLAS_GELU_BIAS,      /* gelu (tanh) of . + bias; `mask` gets what gelu was given, in c's type */
+    BLAS_GELU_BIAS,      /* gelu (tanh) of . + bias */
+    BLAS_GELU_BIAS_MASK, /* the same, and `mask` gets what gelu was given, in c's type */
     BLAS_RELU_GRAD,      /* . where `mask` says so, else 0 */
     BLAS_RELU_GRAD_BIAS, /* the same, and `bias` gets the sum over its rows: [n] */
     BLAS_GELU_GRAD,      /* . times the derivative of gelu at what `mask` holds */

@@ -121,6 +121,9 @@ enum {
                               gradient of the bias before it */
     CUDA_CROSS_ENTROPY,    /* loss and gradient: logits, labels, dloss or none (then it is attributes.affine.shift) */
     CUDA_LINEAR_RELU_GRAD, /* relu_grad(linear_grad_input(dy, w), y): dy, w, the mask of y */
+    CUDA_LINEAR_GELU,      /* gelu by tanh of z = linear(x, w, b): x, w, b or none -> gelu(z), and z where somebody else
+                              reads it */
+    CUDA_LINEAR_GELU_GRAD, /* gelu_grad(linear_grad_input(dy, w), z) by tanh: dy, w, z */
     CUDA_SGD_GROUP,        /* sgd of many tensors: lr, their gradients, then their scale where there is one -> of each
                               w', v', and w' in the activation type where that isn't F32; in place */
     CUDA_KIND_COUNT,
@@ -176,6 +179,9 @@ static inline int update_width(const CudaContext *cuda)
 
 /* Bytes of the mask that a linear layer with relu keeps for CUDA_LINEAR_RELU_GRAD: y is [n, out]. */
 size_t linear_mask_bytes(const CudaContext *cuda, int64_t n, int64_t out);
+/* Whether what gelu is given, [n, out], has the same bytes as a tensor and as the mask of the product that makes it or
+ * reads it. */
+bool linear_gelu_is_dense(const CudaContext *cuda, int64_t n, int64_t out);
 
 typedef Status CudaLaunch(const CudaStep *step, cudaStream_t stream, Error *error);
 typedef Status CudaPrepare(CudaStep *step, Error *error);
@@ -190,8 +196,8 @@ CudaLaunch launch_adaptive_avg_pool2d, launch_adaptive_avg_pool2d_grad, launch_m
 CudaPrepare prepare_pool_grad; /* pooling.c */
 CudaPrepare prepare_conv2d, prepare_conv2d_pool, prepare_conv2d_grad_input,
     prepare_conv2d_grad_parameters; /* convolution.c */
-CudaPrepare prepare_linear, prepare_linear_grad_input, prepare_linear_relu_grad, prepare_linear_grad_parameters,
-    prepare_matmul; /* linear.c */
+CudaPrepare prepare_linear, prepare_linear_grad_input, prepare_linear_relu_grad, prepare_linear_gelu,
+    prepare_linear_gelu_grad, prepare_linear_grad_parameters, prepare_matmul; /* linear.c */
 CudaLaunch launch_softmax, launch_softmax_grad, launch_cross_entropy_grad, launch_soft_cross_entropy_grad,
     launch_mean_squared_error_grad;
 CudaPrepare prepare_cross_entropy, prepare_cross_entropy_both, prepare_soft_cross_entropy,

@@ -176,6 +176,29 @@ static Status fuse_linear_mask(Compiler *compiler, int n, bool *fused, Error *er
     return STATUS_OK;
 }
 
+/* linear_grad_input(dy, w), and the gradient of an activation, `gradient`, which is its only reader: one step of that
+ * kind, with what it is masked by. */
+static Status draft_masked(Compiler *compiler, int kind, const Node *node, int gradient, int mask, bool *fused,
+                           Error *error)
+{
+    const DType type = compiler->cuda->activation;
+    int slots[3] = {-1, -1, mask};
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, true, &slots[0], error));
+    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], type, false, &slots[1], error));
+    const Made made = {.value = graph_node(compiler->graph, gradient)->outputs[0], .dtype = type};
+    Draft *draft;
+    RETURN_IF_ERROR(draft_fused(compiler, kind, node, slots, 3, &made, 1, &draft, error));
+    draft->flops = operation_flops(compiler->graph, node);
+    compiler->taken[gradient] = *fused = true;
+    return STATUS_OK;
+}
+
+/* Of one product cuBLASLt masks nothing. */
+static bool can_be_masked(const Compiler *compiler, const Node *grad_input)
+{
+    return graph_shape(compiler->graph, grad_input->inputs[0]).dims[1] > 1;
+}
+
 static Status fuse_linear_relu_grad(Compiler *compiler, int n, bool *fused, Error *error)
 {
     const Node *node = graph_node(compiler->graph, n);
@@ -183,20 +206,65 @@ static Status fuse_linear_relu_grad(Compiler *compiler, int n, bool *fused, Erro
     if (r < 0) return STATUS_OK;
     const Node *relu = graph_node(compiler->graph, r);
     const int mask = compiler->masks[relu->inputs[1].id];
-    const int64_t products = graph_shape(compiler->graph, node->inputs[0]).dims[1];
-    if (mask < 0 || products < 2 || /* of one product cuBLASLt masks nothing */
-        !value_is(relu->inputs[0], node->outputs[0]))
+    if (mask < 0 || !can_be_masked(compiler, node) || !value_is(relu->inputs[0], node->outputs[0])) return STATUS_OK;
+    return draft_masked(compiler, CUDA_LINEAR_RELU_GRAD, node, r, mask, fused, error);
+}
+
+/* --- linear layers with gelu (by tanh), which products compute and undo --- */
+
+/* A gelu of that form that reads z; -1: none. */
+static int gelu_reader(const Compiler *compiler, Value z)
+{
+    for (int n = 0; n < graph_node_count(compiler->graph); n++) {
+        const Node *node = graph_node(compiler->graph, n);
+        if (node->operation == OP_GELU && node->attributes.gelu.form == GELU_TANH && value_is(node->inputs[0], z))
+            return n;
+    }
+    return -1;
+}
+
+static bool is_dense_mask(const Compiler *compiler, Value z)
+{
+    const Shape shape = graph_shape(compiler->graph, z);
+    return linear_gelu_is_dense(compiler->cuda, shape.dims[0], shape.dims[1]);
+}
+
+/* The layer's own result z is kept where something else reads it, in training its gelu_grad: as what the library calls
+ * a mask, which is the tensor itself if its rows are as long as the library wants them. */
+static Status fuse_linear_gelu(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Node *node = graph_node(compiler->graph, n);
+    const Value z = node->outputs[0];
+    const int g = gelu_reader(compiler, z);
+    const bool kept = compiler->uses[z.id] > 1;
+    if (g < 0 || node->attributes.linear.activation != ACTIVATION_NONE || (kept && !is_dense_mask(compiler, z)) ||
+        graph_shape(compiler->graph, node->inputs[0]).dims[1] == 0) /* an empty product has no epilogue */
         return STATUS_OK;
     const DType type = compiler->cuda->activation;
-    int slots[3] = {-1, -1, mask};
-    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[0], type, true, &slots[0], error));
-    RETURN_IF_ERROR(want_input(compiler, node, node->inputs[1], type, false, &slots[1], error));
-    const Made made = {.value = relu->outputs[0], .dtype = type};
+    int slots[3];
+    for (int i = 0; i < 3; i++)
+        RETURN_IF_ERROR(want_input(compiler, node, i < node->input_count ? node->inputs[i] : VALUE_NONE, type, i == 0,
+                                   &slots[i], error));
+    const Made made[] = {{.value = graph_node(compiler->graph, g)->outputs[0], .dtype = type},
+                         {.value = z, .dtype = type}};
     Draft *draft;
-    RETURN_IF_ERROR(draft_fused(compiler, CUDA_LINEAR_RELU_GRAD, node, slots, 3, &made, 1, &draft, error));
+    RETURN_IF_ERROR(draft_fused(compiler, CUDA_LINEAR_GELU, node, slots, 3, made, kept ? 2 : 1, &draft, error));
     draft->flops = operation_flops(compiler->graph, node);
-    compiler->taken[r] = *fused = true;
+    compiler->taken[g] = *fused = true;
     return STATUS_OK;
+}
+
+static Status fuse_linear_gelu_grad(Compiler *compiler, int n, bool *fused, Error *error)
+{
+    const Node *node = graph_node(compiler->graph, n);
+    const int g = only_reader(compiler, node->outputs[0], OP_GELU_GRAD);
+    const Node *gelu = g >= 0 ? graph_node(compiler->graph, g) : NULL;
+    int z;
+    if (gelu == NULL || gelu->attributes.gelu.form != GELU_TANH || !can_be_masked(compiler, node) ||
+        !value_is(gelu->inputs[0], node->outputs[0]) || !is_dense_mask(compiler, gelu->inputs[1]))
+        return STATUS_OK;
+    RETURN_IF_ERROR(want_input(compiler, node, gelu->inputs[1], compiler->cuda->activation, false, &z, error));
+    return draft_masked(compiler, CUDA_LINEAR_GELU_GRAD, node, g, z, fused, error);
 }
 
 /* --- a linear layer's gradient of which only some columns are wanted: those of the weights suffice --- */
@@ -320,9 +388,11 @@ Status fuse(Compiler *compiler, int n, bool *fused, Error *error)
     case OP_CROSS_ENTROPY:
         return fuse_cross_entropy(compiler, n, fused, error);
     case OP_LINEAR:
-        return fuse_linear_mask(compiler, n, fused, error);
+        RETURN_IF_ERROR(fuse_linear_gelu(compiler, n, fused, error));
+        return *fused ? STATUS_OK : fuse_linear_mask(compiler, n, fused, error);
     case OP_LINEAR_GRAD_INPUT:
         RETURN_IF_ERROR(fuse_linear_relu_grad(compiler, n, fused, error));
+        if (!*fused) RETURN_IF_ERROR(fuse_linear_gelu_grad(compiler, n, fused, error));
         return *fused ? STATUS_OK : fuse_linear_columns(compiler, n, fused, error);
     case OP_SGD:
         return fuse_sgd(compiler, n, fused, error);

@@ -47,7 +47,8 @@ static Status launch_product(const CudaStep *step, cudaStream_t stream, const Cu
     return STATUS_OK;
 }
 
-/* x [N, I], w [O, I], b [O] or none -> y [N, O], and the mask of its relu where somebody wants it */
+/* x [N, I], w [O, I], b [O] or none -> y [N, O], and where somebody wants it the mask of its relu, or what its gelu was
+ * given */
 static Status launch_linear(const CudaStep *step, cudaStream_t stream, Error *error)
 {
     const Product *product = step->own;
@@ -56,31 +57,49 @@ static Status launch_linear(const CudaStep *step, cudaStream_t stream, Error *er
     return launch_product(step, stream, &step->inputs[0], &step->inputs[1], &step->outputs[0], bias, mask, error);
 }
 
-Status prepare_linear(CudaStep *step, Error *error)
+/* `biased`: the epilogue wants a bias, so that zeros stand for one that is absent. */
+static Status prepare_forward(CudaStep *step, BlasEpilogue epilogue, bool biased, Error *error)
 {
     const CudaView *x = &step->inputs[0], *w = &step->inputs[1], *y = &step->outputs[0];
-    const bool bias = step_input(step, 2).present, relu = step->attributes.linear.activation == ACTIVATION_RELU;
-    BlasMatmul matmul = {.m = x->shape.dims[0],
-                         .n = w->shape.dims[0],
-                         .k = w->shape.dims[1],
-                         .transpose_b = true,
-                         .lda = x->stride,
-                         .ldb = w->stride,
-                         .ldc = y->stride,
-                         .type = x->dtype,
-                         .epilogue = bias ? BLAS_BIAS : BLAS_PLAIN};
-    if (relu) matmul.epilogue = step->output_count > 1 ? BLAS_RELU_BIAS_MASK : BLAS_RELU_BIAS;
+    const bool zeros = biased && !step_input(step, 2).present;
+    const BlasMatmul matmul = {.m = x->shape.dims[0],
+                               .n = w->shape.dims[0],
+                               .k = w->shape.dims[1],
+                               .transpose_b = true,
+                               .lda = x->stride,
+                               .ldb = w->stride,
+                               .ldc = y->stride,
+                               .type = x->dtype,
+                               .epilogue = epilogue};
     step->launch = launch_linear;
     RETURN_IF_ERROR(prepare_product(step, matmul, error));
-    ((Product *)step->own)->zero_bias = relu && !bias;
-    if (relu && !bias) step->kept_bytes = (size_t)matmul.n * dtype_size(blas_bias_type(&matmul));
+    ((Product *)step->own)->zero_bias = zeros;
+    if (zeros) step->kept_bytes = (size_t)matmul.n * dtype_size(blas_bias_type(&matmul));
     return STATUS_OK;
+}
+
+Status prepare_linear(CudaStep *step, Error *error)
+{
+    if (step->attributes.linear.activation == ACTIVATION_RELU)
+        return prepare_forward(step, step->output_count > 1 ? BLAS_RELU_BIAS_MASK : BLAS_RELU_BIAS, true, error);
+    return prepare_forward(step, step_input(step, 2).present ? BLAS_BIAS : BLAS_PLAIN, false, error);
+}
+
+Status prepare_linear_gelu(CudaStep *step, Error *error)
+{
+    return prepare_forward(step, step->output_count > 1 ? BLAS_GELU_BIAS_MASK : BLAS_GELU_BIAS, true, error);
 }
 
 size_t linear_mask_bytes(const CudaContext *cuda, int64_t n, int64_t out)
 {
     return blas_mask_bytes(
         &(BlasMatmul){.m = n, .n = out, .k = 1, .type = cuda->activation, .epilogue = BLAS_RELU_GRAD});
+}
+
+bool linear_gelu_is_dense(const CudaContext *cuda, int64_t n, int64_t out)
+{
+    const BlasMatmul matmul = {.m = n, .n = out, .k = 1, .type = cuda->activation, .epilogue = BLAS_GELU_GRAD};
+    return blas_mask_bytes(&matmul) == (size_t)(n * out) * dtype_size(cuda->activation);
 }
 
 /* dy [N, O], w [O, I] -> dx [N, I], masked where an input 2 says so */
@@ -114,6 +133,11 @@ Status prepare_linear_grad_input(CudaStep *step, Error *error)
 Status prepare_linear_relu_grad(CudaStep *step, Error *error)
 {
     return prepare_grad_input(step, BLAS_RELU_GRAD, error);
+}
+
+Status prepare_linear_gelu_grad(CudaStep *step, Error *error)
+{
+    return prepare_grad_input(step, BLAS_GELU_GRAD, error);
 }
 
 /* dy [N, O], x [N, I] -> dw [O, I], db [O] where it is wanted */

@@ -56,6 +56,8 @@ static const CudaOperation operations[CUDA_KIND_COUNT] = {
     [CUDA_CROSS_ENTROPY] =
         {"cross_entropy_both", NULL, prepare_cross_entropy_both, {ACT, OWN, OWN, OWN}, {OWN, ACT}, 0, 0},
     [CUDA_LINEAR_RELU_GRAD] = {"linear_relu_grad", NULL, prepare_linear_relu_grad, {ACT}, {ACT}, 1, 1},
+    [CUDA_LINEAR_GELU] = {"linear_gelu", NULL, prepare_linear_gelu, {ACT}, {ACT, ACT}, 1, 1},
+    [CUDA_LINEAR_GELU_GRAD] = {"linear_gelu_grad", NULL, prepare_linear_gelu_grad, {ACT}, {ACT}, 1, 1},
     [CUDA_SGD_GROUP] = {"sgd", NULL, prepare_sgd_group, {OWN}, {OWN}, 0, 0},
 };
 /* clang-format on */

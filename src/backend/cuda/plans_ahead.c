@@ -301,6 +301,7 @@ static void describe_product(const BlasMatmul *m, char problem[PROBLEM_SIZE])
                                             [BLAS_RELU_BIAS] = "bias, relu",
                                             [BLAS_RELU_BIAS_MASK] = "bias, relu, mask",
                                             [BLAS_GELU_BIAS] = "bias, gelu",
+                                            [BLAS_GELU_BIAS_MASK] = "bias, gelu, mask",
                                             [BLAS_RELU_GRAD] = "relu gradient",
                                             [BLAS_RELU_GRAD_BIAS] = "relu gradient, bias gradient",
                                             [BLAS_GELU_GRAD] = "gelu gradient",
