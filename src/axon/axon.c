@@ -2,7 +2,6 @@
 #include "axon/axon.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -10,6 +9,7 @@
 
 #include "axon/internal.h"
 #include "axon/services.h"
+#include "base/team.h"
 
 enum {
     /* Calls that gRPC may hand over without being asked again, of each method at each door: more that come at once wait
@@ -135,15 +135,9 @@ static void free_axon(Axon *axon)
     rpc_stop();
 }
 
-static int core_count(void)
-{
-    cpu_set_t cores;
-    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-}
-
 static void init_share(Axon *axon, double share)
 {
-    share_init(&axon->share, share, core_count(), clock_now(clock_monotonic()));
+    share_init(&axon->share, share, team_available_cores(), clock_now(clock_monotonic()));
     atomic_store(&axon->limited, share_limited(&axon->share));
 }
 

@@ -1,10 +1,10 @@
 /* backend.h over the drivers: finds the driver of a device, and does for every plan what no driver should have to do
  * again (see driver.h). */
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/plugin.h"
+#include "base/team.h"
 #include "base/text.h"
 #include "graph/rewrite.h"
 
@@ -81,16 +81,6 @@ static const Device *find_device(const char *text)
     return NULL;
 }
 
-/* The cores that this process may run on. */
-static int usable_cores(void)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    int count = CPU_COUNT(&set);
-    return count > 0 ? count : 1;
-}
-
 Status backend_check_device(const char *device, Error *error)
 {
     return strcmp(device, "auto") == 0 || find_device(device) ? STATUS_OK : unknown_device(device, error);
@@ -112,7 +102,7 @@ static Status open_device(const char *device, const BackendOptions *options, Bac
     backend->name = found->name;
     backend->driver = driver;
     if (options) backend->options = *options;
-    if (backend->options.threads == 0) backend->options.threads = usable_cores();
+    if (backend->options.threads == 0) backend->options.threads = team_available_cores();
     Status status = driver->open(&backend->options, colon ? colon + 1 : NULL, &backend->context, error);
     if (status != STATUS_OK) {
         free(backend);

@@ -31,7 +31,7 @@ void team_offer(Team *team, TeamBody *body, void *context);
  * freed. */
 void team_withdraw(Team *team);
 
-/* How many cores this process may use (its affinity mask). */
+/* How many cores the calling thread may use (its affinity mask, which threads inherit); 1 where nobody can tell. */
 int team_available_cores(void);
 
 /* Inside a loop that waits for another thread: `turns` counts its rounds, and decides between a pause and giving the

@@ -2,6 +2,7 @@
  * counters that members share between barriers are plain ones on purpose: ThreadSanitizer then watches the barrier. */
 #include "base/team.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -244,12 +245,24 @@ START_TEST(a_team_of_one_has_no_helpers)
 }
 END_TEST
 
-START_TEST(there_is_at_least_one_core)
+/* What counts is where this process may run, whatever the machine has. */
+START_TEST(cores_are_those_that_may_be_used)
 {
-    ck_assert_int_ge(team_available_cores(), 1);
+    cpu_set_t all, one;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof all, &all), 0);
+    ck_assert_int_eq(team_available_cores(), CPU_COUNT(&all));
+    size_t core = 0;
+    while (!CPU_ISSET(core, &all))
+        core++;
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    ck_assert_int_eq(team_available_cores(), 1);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof all, &all), 0);
+    ck_assert_int_eq(team_available_cores(), CPU_COUNT(&all));
 }
 END_TEST
 
 SUITE_MAIN("team", every_member_runs_each_body_once, barriers_hold, members_that_sleep_are_woken,
            a_run_begins_and_ends_with_everybody, teams_come_and_go, two_teams_do_not_mix, a_withdrawn_offer_is_over,
-           everybody_helps_in_time, a_team_of_one_has_no_helpers, there_is_at_least_one_core)
+           everybody_helps_in_time, a_team_of_one_has_no_helpers, cores_are_those_that_may_be_used)

@@ -1,9 +1,9 @@
 /* The axon with many calls at once: batches, fairness, refusals, callers that go away. */
-#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/team.h"
 #include "net/crowd.h"
 #include "net/raw.h"
 #include "support/suite.h"
@@ -305,9 +305,7 @@ END_TEST
 START_TEST(the_share_of_the_cores_is_kept)
 {
     Scene scene;
-    cpu_set_t cores;
-    ck_assert_int_eq(sched_getaffinity(0, sizeof cores, &cores), 0);
-    begin(&scene, (AxonOptions){.share = 0.5 / CPU_COUNT(&cores), .handler_threads = 4}, 0, 0);
+    begin(&scene, (AxonOptions){.share = 0.5 / team_available_cores(), .handler_threads = 4}, 0, 0);
     scene.stub.burn_ns = 5 * ms;
     uint64_t begun = clock_now(clock_monotonic());
     send(&scene, "caller", 12);
