@@ -13,13 +13,14 @@ static const char *name_of(int answer)
 START_TEST(real_library_answers)
 {
     cudnnBackendDescriptor_t device = misuse_device(device_find("h100")->properties);
-    for (size_t i = 0; i < misuse_count; i++) {
-        const int found = misuse_answer(&misuses[i], device);
-        if (misuses[i].crashes) /* not always: anything but a success will do */
-            ck_assert_msg(found != CUDNN_STATUS_SUCCESS, "%s: passes, expected a crash", misuses[i].name);
+    for (size_t i = 0; i < misuse_count(); i++) {
+        const Misuse *misuse = misuse_at(i);
+        const int found = misuse_answer(misuse, device);
+        if (misuse->crashes) /* not always: anything but a success will do */
+            ck_assert_msg(found != CUDNN_STATUS_SUCCESS, "%s: passes, expected a crash", misuse->name);
         else
-            ck_assert_msg(found == (int)misuses[i].status, "%s: %s, expected %s", misuses[i].name, name_of(found),
-                          cudnnGetErrorString(misuses[i].status));
+            ck_assert_msg(found == (int)misuse->status, "%s: %s, expected %s", misuse->name, name_of(found),
+                          cudnnGetErrorString(misuse->status));
     }
 }
 END_TEST

@@ -6,47 +6,16 @@ namespace cudnn
 namespace
 {
 
-#define CONVOLUTION_OPERATION(TYPE, PREFIX, X, W, Y)                                                                   \
-    {TYPE,                                                                                                             \
-     PREFIX##_CONV_DESC,                                                                                               \
-     #PREFIX "_CONV_DESC",                                                                                             \
-     CUDNN_TYPE_BACKEND_DESCRIPTOR,                                                                                    \
-     1,                                                                                                                \
-     true,                                                                                                             \
-     CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR,                                                                             \
-     true,                                                                                                             \
-     CUDNN_STATUS_BAD_PARAM},                                                                                          \
-        {TYPE,                                                                                                         \
-         PREFIX##_##X,                                                                                                 \
-         #PREFIX "_" #X,                                                                                               \
-         CUDNN_TYPE_BACKEND_DESCRIPTOR,                                                                                \
-         1,                                                                                                            \
-         true,                                                                                                         \
-         CUDNN_BACKEND_TENSOR_DESCRIPTOR,                                                                              \
-         false,                                                                                                        \
-         CUDNN_STATUS_BAD_PARAM},                                                                                      \
-        {TYPE,                                                                                                         \
-         PREFIX##_##W,                                                                                                 \
-         #PREFIX "_" #W,                                                                                               \
-         CUDNN_TYPE_BACKEND_DESCRIPTOR,                                                                                \
-         1,                                                                                                            \
-         true,                                                                                                         \
-         CUDNN_BACKEND_TENSOR_DESCRIPTOR,                                                                              \
-         false,                                                                                                        \
-         CUDNN_STATUS_BAD_PARAM},                                                                                      \
-        {TYPE,                                                                                                         \
-         PREFIX##_##Y,                                                                                                 \
-         #PREFIX "_" #Y,                                                                                               \
-         CUDNN_TYPE_BACKEND_DESCRIPTOR,                                                                                \
-         1,                                                                                                            \
-         true,                                                                                                         \
-         CUDNN_BACKEND_TENSOR_DESCRIPTOR,                                                                              \
-         false,                                                                                                        \
-         CUDNN_STATUS_BAD_PARAM},                                                                                      \
-        {TYPE, PREFIX##_ALPHA, #PREFIX "_ALPHA", CUDNN_TYPE_FLOAT, 1, true},                                           \
+#define OPERAND(TYPE, NAME, WANTS, REFUSES)                                                                            \
     {                                                                                                                  \
-        TYPE, PREFIX##_BETA, #PREFIX "_BETA", CUDNN_TYPE_FLOAT, 1, true                                                \
+        TYPE, NAME, #NAME, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, true, WANTS, REFUSES, CUDNN_STATUS_BAD_PARAM              \
     }
+#define CONVOLUTION_OPERATION(TYPE, PREFIX, X, W, Y)                                                                   \
+    OPERAND(TYPE, PREFIX##_CONV_DESC, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, true),                                     \
+        OPERAND(TYPE, PREFIX##_##X, CUDNN_BACKEND_TENSOR_DESCRIPTOR, false),                                           \
+        OPERAND(TYPE, PREFIX##_##W, CUDNN_BACKEND_TENSOR_DESCRIPTOR, false),                                           \
+        OPERAND(TYPE, PREFIX##_##Y, CUDNN_BACKEND_TENSOR_DESCRIPTOR, false),                                           \
+        ONE(TYPE, PREFIX##_ALPHA, CUDNN_TYPE_FLOAT), ONE(TYPE, PREFIX##_BETA, CUDNN_TYPE_FLOAT)
 #define ONE(TYPE, NAME, KIND)                                                                                          \
     {                                                                                                                  \
         TYPE, NAME, #NAME, KIND, 1, true                                                                               \

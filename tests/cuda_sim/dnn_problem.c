@@ -9,6 +9,16 @@
 
 static Error error;
 
+const DType dnn_types[3] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+
+DnnPlan *plan_made(Dnn *dnn, const DnnConvolution *convolution, const char *text)
+{
+    DnnPlan *plan = NULL;
+    const Status status = dnn_plan_create(dnn, convolution, UNLIMITED, text, &plan, &error);
+    ck_assert_msg(status == STATUS_OK, "%s", error.message);
+    return plan;
+}
+
 /* --- numbers: what a type can hold, as double --- */
 
 static double round_to(DType type, double value)

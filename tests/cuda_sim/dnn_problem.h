@@ -5,6 +5,13 @@
 #include "backend/cuda/dnn.h"
 #include "tensor/tensor.h"
 
+/* What plans are made for. */
+extern const DType dnn_types[3]; /* F32, BF16, F16 */
+enum { UNLIMITED = 1 << 28 };    /* bytes of workspace, for a plan that may have any */
+
+/* The plan that there is to be; from `text` where that isn't NULL. */
+DnnPlan *plan_made(Dnn *dnn, const DnnConvolution *convolution, const char *text);
+
 typedef struct Problem {
     DnnConvolution convolution;
     Tensor x, w, y, bias; /* F64, NCHW */

@@ -288,6 +288,38 @@ void reference(OperationKind operation, const Attributes &attributes, const std:
     if (reference_loops_f64[operation](&arguments, &error) != STATUS_OK) fail("the reference: %s", error.message);
 }
 
+// --- arguments of kernels ---
+
+KernelPool pool_of(int64_t planes, int rows, int columns, const int kernel[2], const int stride[2])
+{
+    KernelPool pool = {};
+    pool.planes = planes;
+    pool.rows = rows;
+    pool.columns = columns;
+    pool.out_rows = (rows - kernel[0]) / stride[0] + 1;
+    pool.out_columns = (columns - kernel[1]) / stride[1] + 1;
+    for (int i = 0; i < 2; i++) {
+        pool.kernel[i] = kernel[i];
+        pool.stride[i] = stride[i];
+    }
+    return pool;
+}
+
+KernelPool halving_pool(int64_t planes, int rows, int columns)
+{
+    const int two[2] = {2, 2};
+    return pool_of(planes, rows, columns, two, two);
+}
+
+KernelDropout dropout_of(const int64_t *random, uint32_t layer, double probability)
+{
+    KernelDropout dropout = {};
+    dropout.random = random;
+    dropout.layer = layer;
+    dropout.probability = probability;
+    return dropout;
+}
+
 // --- agreement ---
 
 double tolerance_of(DType type)

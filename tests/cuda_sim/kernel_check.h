@@ -135,6 +135,13 @@ Tensor view(std::vector<int64_t> &values, const Dims &dims);
 void reference(OperationKind operation, const Attributes &attributes, const std::vector<Tensor> &inputs,
                std::vector<Tensor> outputs);
 
+// --- arguments of kernels ---
+
+KernelPool pool_of(int64_t planes, int rows, int columns, const int kernel[2], const int stride[2]);
+// The fused pools': windows of 2x2 that don't overlap.
+KernelPool halving_pool(int64_t planes, int rows, int columns);
+KernelDropout dropout_of(const int64_t *random, uint32_t layer, double probability);
+
 // --- agreement ---
 
 // Norm of the difference relative to the norm of what is wanted; NaN must meet NaN, an infinity the same one.

@@ -312,14 +312,18 @@ cudaError_t stream_destroy(cudaStream_t handle)
     return cudaSuccess;
 }
 
+// Whoever asks or waits while the stream is captured loses what was captured.
+static cudaError_t may_wait_for(CUstream_st *stream)
+{
+    if (!stream->capture) return forbidden_in_capture();
+    lose_capture(stream);
+    return cudaErrorStreamCaptureUnsupported;
+}
+
 cudaError_t stream_synchronize(cudaStream_t handle)
 {
     CUstream_st *stream = stream_of(handle, "cudaStreamSynchronize");
-    if (stream->capture) {
-        lose_capture(stream);
-        return cudaErrorStreamCaptureUnsupported;
-    }
-    const cudaError_t status = forbidden_in_capture();
+    const cudaError_t status = may_wait_for(stream);
     if (status != cudaSuccess) return status;
     finish(stream);
     return device_error(stream->device);
@@ -341,11 +345,7 @@ static cudaError_t ask(const Clock &target, int device)
 cudaError_t stream_query(cudaStream_t handle)
 {
     CUstream_st *stream = stream_of(handle, "cudaStreamQuery");
-    if (stream->capture) {
-        lose_capture(stream);
-        return cudaErrorStreamCaptureUnsupported;
-    }
-    const cudaError_t status = forbidden_in_capture();
+    const cudaError_t status = may_wait_for(stream);
     return status != cudaSuccess ? status : ask(so_far(stream), stream->device);
 }
 

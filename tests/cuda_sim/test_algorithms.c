@@ -12,7 +12,16 @@
 #include "support/folder.h"
 #include "support/suite.h"
 
-static Algorithms *opened(const char *path, const char *device, const char *versions)
+static Folder folder;
+static char path[FOLDER_PATH_SIZE];
+
+static void set_up(const char *name)
+{
+    folder = folder_make();
+    folder_path(&folder, name, path);
+}
+
+static Algorithms *opened(const char *device, const char *versions)
 {
     Algorithms *algorithms = NULL;
     Error damage, error = {.message = ""};
@@ -36,10 +45,8 @@ static void save(Algorithms *algorithms)
 
 START_TEST(test_what_is_saved_is_found_again)
 {
-    Folder folder = folder_make();
-    char path[FOLDER_PATH_SIZE];
-    folder_path(&folder, "made/on/demand/algorithms.json", path);
-    Algorithms *first = opened(path, "H100", "lt 13.1");
+    set_up("made/on/demand/algorithms.json");
+    Algorithms *first = opened("H100", "lt 13.1");
     ck_assert_ptr_null(algorithms_find(first, "a"));
     put(first, "a", "plan a");
     put(first, "b", "{\"json\": \"\\u00e4 \xc3\xa4\"}");
@@ -47,7 +54,7 @@ START_TEST(test_what_is_saved_is_found_again)
     ck_assert_str_eq(algorithms_find(first, "a"), "plan a, better");
     save(first);
     algorithms_close(first);
-    Algorithms *second = opened(path, "H100", "lt 13.1");
+    Algorithms *second = opened("H100", "lt 13.1");
     ck_assert_str_eq(algorithms_find(second, "a"), "plan a, better");
     ck_assert_str_eq(algorithms_find(second, "b"), "{\"json\": \"\\u00e4 \xc3\xa4\"}");
     ck_assert_ptr_null(algorithms_find(second, "c"));
@@ -58,10 +65,8 @@ END_TEST
 
 START_TEST(test_devices_and_versions_are_kept_apart)
 {
-    Folder folder = folder_make();
-    char path[FOLDER_PATH_SIZE];
-    folder_path(&folder, "algorithms.json", path);
-    Algorithms *h100 = opened(path, "H100", "1"), *newer = opened(path, "H100", "2"), *l4 = opened(path, "L4", "1");
+    set_up("algorithms.json");
+    Algorithms *h100 = opened("H100", "1"), *newer = opened("H100", "2"), *l4 = opened("L4", "1");
     put(h100, "a", "of h100");
     save(h100);
     put(l4, "a", "of l4"); /* opened before the other was saved: saving loses nothing */
@@ -72,9 +77,9 @@ START_TEST(test_devices_and_versions_are_kept_apart)
     algorithms_close(h100);
     algorithms_close(newer);
     algorithms_close(l4);
-    h100 = opened(path, "H100", "1");
-    l4 = opened(path, "L4", "1");
-    newer = opened(path, "H100", "2");
+    h100 = opened("H100", "1");
+    l4 = opened("L4", "1");
+    newer = opened("H100", "2");
     ck_assert_str_eq(algorithms_find(h100, "a"), "of h100");
     ck_assert_str_eq(algorithms_find(l4, "a"), "of l4");
     ck_assert_str_eq(algorithms_find(newer, "a"), "of newer");
@@ -87,10 +92,8 @@ END_TEST
 
 START_TEST(test_nothing_new_writes_nothing)
 {
-    Folder folder = folder_make();
-    char path[FOLDER_PATH_SIZE];
-    folder_path(&folder, "algorithms.json", path);
-    Algorithms *algorithms = opened(path, "d", "v");
+    set_up("algorithms.json");
+    Algorithms *algorithms = opened("d", "v");
     save(algorithms);
     ck_assert(!file_exists(path));
     put(algorithms, "a", "b");
@@ -123,11 +126,9 @@ START_TEST(test_damaged_files_are_ignored_with_a_reason)
          "entry 1 of"},
     };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        Folder folder = folder_make();
-        char path[FOLDER_PATH_SIZE];
         Algorithms *algorithms = NULL;
         Error damage;
-        folder_path(&folder, "algorithms.json", path);
+        set_up("algorithms.json");
         folder_write(&folder, "algorithms.json", files[i].content, strlen(files[i].content));
         ck_assert_int_eq(algorithms_open(path, "d", "v", &algorithms, &damage, NULL), STATUS_OK);
         ck_assert_int_ne(damage.status, STATUS_OK);
@@ -136,7 +137,7 @@ START_TEST(test_damaged_files_are_ignored_with_a_reason)
         put(algorithms, "a", "b"); /* and replaced by what is saved next */
         save(algorithms);
         algorithms_close(algorithms);
-        algorithms = opened(path, "d", "v");
+        algorithms = opened("d", "v");
         ck_assert_str_eq(algorithms_find(algorithms, "a"), "b");
         algorithms_close(algorithms);
         folder_remove(&folder);
@@ -146,11 +147,9 @@ END_TEST
 
 START_TEST(test_a_file_that_cant_be_read)
 {
-    Folder folder = folder_make();
-    char path[FOLDER_PATH_SIZE];
     Algorithms *algorithms = NULL;
     Error damage, error;
-    folder_path(&folder, "algorithms.json", path);
+    set_up("algorithms.json");
     ck_assert_int_eq(mkdir(path, 0777), 0);
     ck_assert_int_eq(algorithms_open(path, "d", "v", &algorithms, &damage, NULL), STATUS_OK);
     ck_assert_int_ne(damage.status, STATUS_OK);
@@ -164,21 +163,19 @@ END_TEST
 
 START_TEST(test_a_failed_save_leaves_the_old_file_and_can_be_repeated)
 {
-    Folder folder = folder_make();
-    char path[FOLDER_PATH_SIZE];
-    folder_path(&folder, "algorithms.json", path);
-    Algorithms *algorithms = opened(path, "d", "v");
+    set_up("algorithms.json");
+    Algorithms *algorithms = opened("d", "v");
     put(algorithms, "a", "old");
     save(algorithms);
     put(algorithms, "a", "new");
     ck_assert_int_eq(failpoint_arm("file.write=ENOSPC", NULL), STATUS_OK);
     ck_assert_int_eq(algorithms_save(algorithms, NULL), STATUS_RESOURCE_EXHAUSTED);
     ck_assert_int_eq(failpoint_arm(NULL, NULL), STATUS_OK);
-    Algorithms *other = opened(path, "d", "v");
+    Algorithms *other = opened("d", "v");
     ck_assert_str_eq(algorithms_find(other, "a"), "old");
     algorithms_close(other);
     save(algorithms);
-    other = opened(path, "d", "v");
+    other = opened("d", "v");
     ck_assert_str_eq(algorithms_find(other, "a"), "new");
     algorithms_close(other);
     algorithms_close(algorithms);
@@ -189,10 +186,9 @@ END_TEST
 
 START_TEST(test_the_oldest_entries_are_dropped)
 {
-    Folder folder = folder_make();
-    char path[FOLDER_PATH_SIZE], problem[32];
-    folder_path(&folder, "algorithms.json", path);
-    Algorithms *algorithms = opened(path, "d", "v");
+    char problem[32];
+    set_up("algorithms.json");
+    Algorithms *algorithms = opened("d", "v");
     for (int i = 0; i < ALGORITHMS_MAX_ENTRIES + 2; i++) {
         snprintf(problem, sizeof problem, "problem %d", i);
         put(algorithms, problem, "plan");
@@ -201,7 +197,7 @@ START_TEST(test_the_oldest_entries_are_dropped)
     ck_assert_ptr_nonnull(algorithms_find(algorithms, "problem 2"));
     save(algorithms);
     algorithms_close(algorithms);
-    algorithms = opened(path, "d", "v");
+    algorithms = opened("d", "v");
     ck_assert_ptr_null(algorithms_find(algorithms, "problem 1"));
     ck_assert_ptr_nonnull(algorithms_find(algorithms, problem));
     algorithms_close(algorithms);
@@ -211,14 +207,13 @@ END_TEST
 
 START_TEST(test_a_file_stays_below_its_limit)
 {
-    Folder folder = folder_make();
-    char path[FOLDER_PATH_SIZE], problem[32];
+    char problem[32];
     struct stat about;
     char *plan = malloc(ALGORITHMS_MAX_TEXT + 2);
     memset(plan, 'x', ALGORITHMS_MAX_TEXT + 1);
     plan[ALGORITHMS_MAX_TEXT + 1] = '\0';
-    folder_path(&folder, "algorithms.json", path);
-    Algorithms *algorithms = opened(path, "d", "v");
+    set_up("algorithms.json");
+    Algorithms *algorithms = opened("d", "v");
     ck_assert_int_eq(algorithms_put(algorithms, "a", plan, NULL), STATUS_INVALID_ARGUMENT);
     plan[ALGORITHMS_MAX_TEXT] = '\0';
     for (int i = 0; i < 2 * ALGORITHMS_MAX_FILE / ALGORITHMS_MAX_TEXT; i++) {
@@ -229,7 +224,7 @@ START_TEST(test_a_file_stays_below_its_limit)
     algorithms_close(algorithms);
     ck_assert_int_eq(stat(path, &about), 0);
     ck_assert_int_le(about.st_size, ALGORITHMS_MAX_FILE);
-    algorithms = opened(path, "d", "v");
+    algorithms = opened("d", "v");
     ck_assert_ptr_nonnull(algorithms_find(algorithms, problem));
     ck_assert_ptr_null(algorithms_find(algorithms, "problem 0"));
     algorithms_close(algorithms);
@@ -241,12 +236,14 @@ END_TEST
 START_TEST(test_texts_are_utf8)
 {
     Error error;
-    Algorithms *algorithms = opened("nowhere.json", "d", "v");
+    set_up("nowhere.json");
+    Algorithms *algorithms = opened("d", "v");
     ck_assert_int_eq(algorithms_put(algorithms, "a", "\xff", &error), STATUS_INVALID_ARGUMENT);
     ck_assert_str_eq(error.message, "plan or problem for the cache of algorithms is no UTF-8");
     ck_assert_int_eq(algorithms_put(algorithms, "\xc3", "a", &error), STATUS_INVALID_ARGUMENT);
     algorithms_close(algorithms);
     algorithms_close(NULL);
+    folder_remove(&folder);
 }
 END_TEST
 

@@ -56,11 +56,24 @@ static cublasStatus_t raw_ask(Raw *raw)
                                           4, raw->results, &raw->count);
 }
 
+static cublasStatus_t raw_multiply(const Raw *raw, const float *alpha, const float *beta,
+                                   const cublasLtMatmulAlgo_t *algorithm, size_t workspace, cudaStream_t stream)
+{
+    return cublasLtMatmul(raw->handle, raw->operation, alpha, raw->A, raw->a, raw->B, raw->b, beta, raw->C, raw->c,
+                          raw->C, raw->c, algorithm, raw->workspace, workspace, stream);
+}
+
+static const float zero = 0, one = 1;
+
 static cublasStatus_t raw_run(Raw *raw, int candidate, size_t workspace)
 {
-    const float one = 1, zero = 0;
-    return cublasLtMatmul(raw->handle, raw->operation, &one, raw->A, raw->a, raw->B, raw->b, &zero, raw->C, raw->c,
-                          raw->C, raw->c, &raw->results[candidate].algo, raw->workspace, workspace, NULL);
+    return raw_multiply(raw, &one, &zero, &raw->results[candidate].algo, workspace, NULL);
+}
+
+/* The first candidate, with all the workspace. */
+static cublasStatus_t raw_run_on(Raw *raw, cudaStream_t stream)
+{
+    return raw_multiply(raw, &one, &zero, &raw->results[0].algo, LIMIT, stream);
 }
 
 static void raw_set(Raw *raw, cublasLtMatmulDescAttributes_t attribute, const void *value, size_t size)
@@ -167,21 +180,13 @@ END_TEST
 START_TEST(test_products_are_captured)
 {
     Raw raw = raw_make();
-    const float one = 1, zero = 0;
     float host[M * K], c = 0;
-    cudaStream_t stream;
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
     for (int i = 0; i < K * N; i++)
         CHECK_CUDA(cudaMemcpy(raw.B + i, &one, sizeof one, cudaMemcpyHostToDevice));
     ck_assert_int_eq(raw_ask(&raw), CUBLAS_STATUS_SUCCESS);
-    CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    ck_assert_int_eq(cublasLtMatmul(raw.handle, raw.operation, &one, raw.A, raw.a, raw.B, raw.b, &zero, raw.C, raw.c,
-                                    raw.C, raw.c, &raw.results[0].algo, raw.workspace, LIMIT, stream),
-                     CUBLAS_STATUS_SUCCESS);
-    CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
-    CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    const cudaStream_t stream = capture_begin();
+    ck_assert_int_eq(raw_run_on(&raw, stream), CUBLAS_STATUS_SUCCESS);
+    const cudaGraphExec_t exec = capture_end(stream);
     for (int launch = 1; launch <= 2; launch++) {
         for (int i = 0; i < M * K; i++)
             host[i] = (float)launch;
@@ -192,7 +197,6 @@ START_TEST(test_products_are_captured)
         ck_assert(c == (float)(launch * K));
     }
     CHECK_CUDA(cudaGraphExecDestroy(exec));
-    CHECK_CUDA(cudaGraphDestroy(graph));
     CHECK_CUDA(cudaStreamDestroy(stream));
     raw_free(&raw);
 }
@@ -214,7 +218,7 @@ static void use_destroyed_handle(void *raw)
 
 static void use_host_memory(void *raw)
 {
-    ((Raw *)raw)->A = malloc(M * K * sizeof(float));
+    ((Raw *)raw)->A = calloc(M * K, sizeof(float));
     raw_run(raw, 0, LIMIT);
 }
 
@@ -263,14 +267,11 @@ static void use_other_device(void *raw)
 
 static void use_stream_of_other_device(void *raw)
 {
-    const float one = 1, zero = 0;
-    Raw *r = raw;
     cudaStream_t stream;
     cudaSetDevice(1);
     cudaStreamCreate(&stream);
     cudaSetDevice(0);
-    cublasLtMatmul(r->handle, r->operation, &one, r->A, r->a, r->B, r->b, &zero, r->C, r->c, r->C, r->c,
-                   &r->results[0].algo, r->workspace, LIMIT, stream);
+    raw_run_on(raw, stream);
 }
 
 static void use_memory_of_other_device(void *raw)
@@ -284,8 +285,7 @@ static void use_memory_of_other_device(void *raw)
 static void use_device_alpha(void *raw)
 {
     Raw *r = raw;
-    cublasLtMatmul(r->handle, r->operation, r->bias, r->A, r->a, r->B, r->b, r->bias, r->C, r->c, r->C, r->c,
-                   &r->results[0].algo, r->workspace, LIMIT, NULL);
+    raw_multiply(r, r->bias, r->bias, &r->results[0].algo, LIMIT, NULL);
 }
 
 static void make_empty_layout(void *raw)
@@ -305,18 +305,12 @@ static void set_unknown_epilogue(void *raw)
 
 static void use_beta(void *raw)
 {
-    const float one = 1;
-    Raw *r = raw;
-    cublasLtMatmul(r->handle, r->operation, &one, r->A, r->a, r->B, r->b, &one, r->C, r->c, r->C, r->c,
-                   &r->results[0].algo, r->workspace, LIMIT, NULL);
+    raw_multiply(raw, &one, &one, &((Raw *)raw)->results[0].algo, LIMIT, NULL);
 }
 
 static void use_no_algorithm(void *raw)
 {
-    const float one = 1, zero = 0;
-    Raw *r = raw;
-    cublasLtMatmul(r->handle, r->operation, &one, r->A, r->a, r->B, r->b, &zero, r->C, r->c, r->C, r->c, NULL,
-                   r->workspace, LIMIT, NULL);
+    raw_multiply(raw, &one, &zero, NULL, LIMIT, NULL);
 }
 
 static void describe_no_algorithm(void *raw)
@@ -392,23 +386,16 @@ END_TEST
 static void forget_event(void *raw)
 {
     Raw *r = raw;
-    cudaStream_t streams[2];
-    const float one = 1, zero = 0;
+    const cudaStream_t streams[2] = {stream_make(), stream_make()};
     void *copy = device_memory(NULL, M * N * sizeof(float));
-    for (int i = 0; i < 2; i++)
-        cudaStreamCreateWithFlags(&streams[i], cudaStreamNonBlocking);
-    cublasLtMatmul(r->handle, r->operation, &one, r->A, r->a, r->B, r->b, &zero, r->C, r->c, r->C, r->c,
-                   &r->results[0].algo, r->workspace, LIMIT, streams[0]);
+    raw_run_on(r, streams[0]);
     cudaMemcpyAsync(copy, r->C, M * N * sizeof(float), cudaMemcpyDeviceToDevice, streams[1]);
     cudaDeviceSynchronize();
 }
 
 START_TEST(test_violations)
 {
-    static const struct {
-        void (*function)(void *raw);
-        const char *message;
-    } rules[] = {
+    static const Rule rules[] = {
         {use_destroyed_descriptor, "sim: cublasLtMatmulAlgoGetHeuristic: "},
         {use_destroyed_handle, "is no handle of cuBLASLt, or one that was destroyed"},
         {use_host_memory, "is no device memory"},
@@ -435,8 +422,7 @@ START_TEST(test_violations)
     };
     Raw raw = raw_make();
     ck_assert_int_eq(raw_ask(&raw), CUBLAS_STATUS_SUCCESS);
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
-        check_dies(rules[i].function, &raw, rules[i].message);
+    check_rules(rules, sizeof rules / sizeof rules[0], &raw);
     raw_free(&raw);
 }
 END_TEST

@@ -4,7 +4,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backend/cuda/blas.h"
 #include "backend/reference/loops.h"
 #include "library_test.h"
 
@@ -170,12 +169,11 @@ static void product_run(Blas *blas, const Product *p, int candidate, void *bias,
 {
     BlasPlan *plan = NULL;
     Error error = {.message = ""};
-    cudaStream_t stream;
     ck_assert_msg(blas_plan_create(blas, &p->matmul, 32 << 20, NULL, &plan, &error) == STATUS_OK, "%s", error.message);
     ck_assert_int_eq(blas_plan_choose(plan, candidate % blas_plan_candidates(plan), &error), STATUS_OK);
     const size_t bytes = blas_plan_workspace(plan);
     void *workspace = bytes ? device_memory(NULL, bytes) : NULL;
-    CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    const cudaStream_t stream = stream_make();
     ck_assert_msg(blas_plan_run(plan, stream, p->a.device, p->b.device, p->c.device, bias, mask, workspace, &error) ==
                       STATUS_OK,
                   "%s", error.message);
@@ -212,17 +210,9 @@ enum { TYPE_COUNT = sizeof TYPES / sizeof TYPES[0] };
 
 /* --- the tests --- */
 
-static Blas *opened(void)
-{
-    Blas *blas = NULL;
-    Error error = {.message = ""};
-    ck_assert_msg(blas_open(&blas, &error) == STATUS_OK, "%s", error.message);
-    return blas;
-}
-
 START_TEST(test_all_shapes_types_and_transpositions)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     for (int shape = 0; shape < SHAPE_COUNT; shape++)
         for (int type = 0; type < TYPE_COUNT; type++)
             for (int transposed = 0; transposed < 4; transposed++) {
@@ -238,7 +228,7 @@ END_TEST
 
 START_TEST(test_rows_may_lie_apart)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     for (int transposed = 0; transposed < 4; transposed++)
         for (int candidate = 0; candidate < 3; candidate++) {
             BlasMatmul matmul = matmul_of((const int64_t[]){33, 10, 100}, DTYPE_F32, DTYPE_NONE, BLAS_PLAIN);
@@ -255,7 +245,7 @@ END_TEST
 
 START_TEST(test_tf32_rounds_the_inputs)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     BlasMatmul matmul = matmul_of((const int64_t[]){1, 1, 1}, DTYPE_F32, DTYPE_NONE, BLAS_PLAIN);
     for (int tf32 = 0; tf32 < 2; tf32++) {
         const float in = 1 + 0x1p-11f + 0x1p-20f, one = 1;
@@ -358,7 +348,7 @@ START_TEST(test_epilogues)
                                             {BLAS_RELU_BIAS_MASK, BLAS_RELU_GRAD_BIAS},
                                             {BLAS_GELU_BIAS, BLAS_PLAIN},
                                             {BLAS_GELU_BIAS_MASK, BLAS_GELU_GRAD}};
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     for (int shape = 0; shape < SHAPE_COUNT; shape++)
         for (int type = 0; type < TYPE_COUNT; type++)
             for (int pair = 0; pair < 6; pair++) {
@@ -371,7 +361,7 @@ END_TEST
 
 START_TEST(test_bits_of_a_mask_are_those_of_positive_results)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     BlasMatmul matmul = matmul_of((const int64_t[]){2, 3, 1}, DTYPE_F32, DTYPE_NONE, BLAS_RELU_BIAS_MASK);
     const float a[] = {1, -1}, b[] = {2, -3, 4}, bias[] = {0, 0, 4};
     unsigned char bits[32];
@@ -398,7 +388,7 @@ END_TEST
 START_TEST(test_gradient_of_a_linear_layers_parameters)
 {
     static const int64_t layers[][3] = {{2, 1, 1}, {10, 33, 3}, {33, 10, 100}, {10, 320, 64}, {256, 320, 64}};
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     for (int layer = 0; layer < 5; layer++)
         for (int type = 0; type < TYPE_COUNT; type++) {
             BlasMatmul matmul = matmul_of(layers[layer], TYPES[type][0], TYPES[type][1], BLAS_BIAS_GRAD_A);
@@ -440,7 +430,7 @@ START_TEST(test_results_are_rounded_to_nearest_even)
 {
     enum { SIDE = 128 };
     static const DType types[] = {DTYPE_F16, DTYPE_BF16};
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     for (int t = 0; t < 2; t++) {
         uint16_t a[SIDE], b[SIDE], c[SIDE * SIDE];
         Product p = product_make(matmul_of((const int64_t[]){SIDE, SIDE, 1}, types[t], DTYPE_NONE, BLAS_PLAIN));
@@ -473,7 +463,7 @@ END_TEST
 
 START_TEST(test_the_same_bits_run_after_run)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     Product p = product_make(matmul_of((const int64_t[]){33, 100, 257}, DTYPE_F32, DTYPE_NONE, BLAS_PLAIN));
     float *first = malloc(p.c.bytes), *second = malloc(p.c.bytes);
     for (int candidate = 0; candidate < 3; candidate++) {

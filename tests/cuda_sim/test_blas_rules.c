@@ -2,23 +2,15 @@
 #include <cublasLt.h>
 #include <stdint.h>
 
-#include "backend/cuda/blas.h"
 #include "library_test.h"
 
 enum { M = 6, N = 10, K = 33, LIMIT = 1 << 20 };
 
 static const BlasMatmul PRODUCT = {.m = M, .n = N, .k = K, .type = DTYPE_F32};
 
-static Blas *opened(void)
-{
-    Blas *blas = NULL;
-    ck_assert_int_eq(blas_open(&blas, NULL), STATUS_OK);
-    return blas;
-}
-
 static void check_refused(BlasMatmul matmul, Status status, const char *message)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     BlasPlan *plan = NULL;
     Error error = {.message = ""};
     ck_assert_int_eq(blas_plan_create(blas, &matmul, LIMIT, NULL, &plan, &error), status);
@@ -70,7 +62,7 @@ END_TEST
 
 START_TEST(test_pointers_are_checked)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     BlasPlan *plan = NULL;
     BlasMatmul matmul = PRODUCT;
     Error error = {.message = ""};
@@ -96,7 +88,7 @@ END_TEST
 
 START_TEST(test_algorithms_are_kept_as_text)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     BlasPlan *plan = NULL, *again = NULL;
     BlasMatmul other = PRODUCT;
     Error error = {.message = ""};
@@ -164,7 +156,7 @@ END_TEST
 
 START_TEST(test_a_product_can_fail)
 {
-    Blas *blas = opened();
+    Blas *blas = open_blas();
     BlasPlan *plan = NULL;
     Error error = {.message = ""};
     ck_assert_int_eq(blas_plan_create(blas, &PRODUCT, 0, NULL, &plan, NULL), STATUS_OK);

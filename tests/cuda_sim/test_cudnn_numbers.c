@@ -3,23 +3,13 @@
 #include "cuda_sim/dnn_problem.h"
 #include "cuda_sim/library_test.h"
 
-enum { UNLIMITED = 1 << 28 };
-
 static Error error;
-
-static Dnn *open_dnn(void)
-{
-    Dnn *dnn = NULL;
-    ck_assert_msg(dnn_open(&dnn, &error) == STATUS_OK, "%s", error.message);
-    return dnn;
-}
 
 static void check_all_candidates(Dnn *dnn, DnnConvolution convolution)
 {
-    DnnPlan *plan = NULL;
     Problem p = problem_of(convolution);
     Tensor expected = expected_of(&p);
-    ck_assert_msg(dnn_plan_create(dnn, &convolution, UNLIMITED, NULL, &plan, &error) == STATUS_OK, "%s", error.message);
+    DnnPlan *plan = plan_made(dnn, &convolution, NULL);
     check_numbers(&p, plan, &expected);
     for (int i = 0; i < dnn_plan_candidates(plan); i++)
         if (dnn_plan_choose(plan, i, &error) == STATUS_OK) check_numbers(&p, plan, &expected);
@@ -27,8 +17,6 @@ static void check_all_candidates(Dnn *dnn, DnnConvolution convolution)
     tensor_destroy(&expected);
     problem_free(&p);
 }
-
-static const DType types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
 
 /* Strides, paddings, groups, uneven kernels, one channel, one image. */
 static const DnnConvolution shapes[] = {
@@ -78,7 +66,7 @@ START_TEST(every_kind_agrees_with_the_reference)
     for (int kind = DNN_FORWARD; kind <= DNN_GRAD_FILTER; kind++)
         for (size_t t = 0; t < 3; t++)
             for (int last = 0; last < 2; last++)
-                each_shape((DnnKind)kind, false, false, false, last, types[t]);
+                each_shape((DnnKind)kind, false, false, false, last, dnn_types[t]);
 }
 END_TEST
 
@@ -89,7 +77,7 @@ START_TEST(fused_bias_and_relu_agree_with_the_reference)
             each_shape(DNN_FORWARD, true, relu, false, last, DTYPE_F32);
     for (size_t t = 1; t < 3; t++)
         for (int relu = 0; relu < 2; relu++)
-            each_shape(DNN_FORWARD, true, relu, false, true, types[t]);
+            each_shape(DNN_FORWARD, true, relu, false, true, dnn_types[t]);
     each_shape(DNN_FORWARD, false, true, false, true, DTYPE_F32);
 }
 END_TEST

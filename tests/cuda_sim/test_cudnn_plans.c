@@ -6,18 +6,7 @@
 #include "cuda_sim/dnn_problem.h"
 #include "cuda_sim/library_test.h"
 
-enum { UNLIMITED = 1 << 28 };
-
 static Error error;
-
-static Dnn *open_dnn(void)
-{
-    Dnn *dnn = NULL;
-    ck_assert_msg(dnn_open(&dnn, &error) == STATUS_OK, "%s", error.message);
-    return dnn;
-}
-
-static const DType types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
 
 /* As the MNIST soma's second one. */
 static const DnnConvolution SECOND = {
@@ -51,9 +40,8 @@ static DnnConvolution small(DnnKind kind)
 START_TEST(limit_of_the_workspace_is_kept)
 {
     Dnn *dnn = open_dnn();
-    DnnPlan *plan = NULL;
     const DnnConvolution c = small(DNN_FORWARD);
-    ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
+    DnnPlan *plan = plan_made(dnn, &c, NULL);
     ck_assert_uint_gt(dnn_plan_workspace(plan), 0);
     ck_assert_int_ge(dnn_plan_candidates(plan), 2);
     dnn_plan_destroy(plan);
@@ -67,10 +55,9 @@ END_TEST
 START_TEST(choosing_switches_the_engine_or_leaves_it)
 {
     Dnn *dnn = open_dnn();
-    DnnPlan *plan = NULL;
     char before[32];
     const DnnConvolution c = small(DNN_FORWARD);
-    ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
+    DnnPlan *plan = plan_made(dnn, &c, NULL);
     snprintf(before, sizeof before, "%s", dnn_plan_name(plan));
     ck_assert_int_eq(dnn_plan_choose(plan, dnn_plan_candidates(plan), &error), STATUS_OUT_OF_RANGE);
     ck_assert_int_eq(dnn_plan_choose(plan, -1, &error), STATUS_OUT_OF_RANGE);
@@ -90,11 +77,10 @@ START_TEST(promises_are_kept)
     Dnn *dnn = open_dnn();
     for (int kind = DNN_FORWARD; kind <= DNN_GRAD_FILTER; kind++)
         for (int t = 0; t < 4; t++) {
-            DnnPlan *plan = NULL;
             DnnConvolution c = small((DnnKind)kind);
-            c.type = types[t % 3];
+            c.type = dnn_types[t % 3];
             c.tf32 = t == 3;
-            ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
+            DnnPlan *plan = plan_made(dnn, &c, NULL);
             for (int i = 0; i < dnn_plan_candidates(plan); i++) {
                 if (dnn_plan_choose(plan, i, &error) != STATUS_OK) continue;
                 for (size_t j = 0; j < sizeof broken / sizeof broken[0]; j++)
@@ -111,14 +97,12 @@ START_TEST(a_plan_comes_back_from_its_text)
 {
     Dnn *dnn = open_dnn();
     for (int last = 0; last < 2; last++) {
-        DnnPlan *plan = NULL, *again = NULL;
         DnnConvolution c = SECOND;
         c.type = DTYPE_F32;
         c.channels_last = last;
         c.bias = c.relu = true;
-        ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
-        ck_assert_msg(dnn_plan_create(dnn, &c, UNLIMITED, dnn_plan_text(plan), &again, &error) == STATUS_OK, "%s",
-                      error.message);
+        DnnPlan *plan = plan_made(dnn, &c, NULL);
+        DnnPlan *again = plan_made(dnn, &c, dnn_plan_text(plan));
         ck_assert_str_eq(dnn_plan_text(again), dnn_plan_text(plan));
         ck_assert_str_eq(dnn_plan_name(again), dnn_plan_name(plan));
         ck_assert_uint_eq(dnn_plan_workspace(again), dnn_plan_workspace(plan));
@@ -138,10 +122,10 @@ END_TEST
 START_TEST(text_that_does_not_fit_is_refused)
 {
     Dnn *dnn = open_dnn(), *other = NULL;
-    DnnPlan *plan = NULL, *again = NULL;
+    DnnPlan *again = NULL;
     DnnConvolution c = small(DNN_FORWARD);
     ck_assert_int_eq(dnn_open_for(device_find("a100")->properties, &other, &error), STATUS_OK);
-    ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
+    DnnPlan *plan = plan_made(dnn, &c, NULL);
     const char *text = dnn_plan_text(plan);
     char *cut = strdup(text);
     cut[strlen(cut) - 10] = '\0';
@@ -165,12 +149,12 @@ END_TEST
 START_TEST(text_that_breaks_a_promise_is_refused)
 {
     Dnn *dnn = open_dnn();
-    DnnPlan *plan = NULL, *again = NULL;
+    DnnPlan *again = NULL;
     DnnConvolution c = small(DNN_FORWARD);
     c.tf32 = true;
-    ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
+    DnnPlan *plan = plan_made(dnn, &c, NULL);
     ck_assert_str_eq(dnn_plan_name(plan), "cudnn:eng2");
-    ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, dnn_plan_text(plan), &again, &error), STATUS_OK);
+    again = plan_made(dnn, &c, dnn_plan_text(plan));
     dnn_plan_destroy(again);
     c.tf32 = false;
     ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, dnn_plan_text(plan), &again, &error),
@@ -216,11 +200,10 @@ END_TEST
 START_TEST(memory_is_checked_before_the_library_sees_it)
 {
     Dnn *dnn = open_dnn();
-    DnnPlan *plan = NULL;
     const DnnConvolution c = small(DNN_FORWARD);
     Problem p = problem_of(c);
     Tensor expected = expected_of(&p);
-    ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
+    DnnPlan *plan = plan_made(dnn, &c, NULL);
     Buffers m = buffers_of(&p, plan, &expected);
     const char *odd = (const char *)m.a + 4, *odd_workspace = (const char *)m.workspace + 16;
     ck_assert_int_eq(dnn_plan_run(plan, 0, odd, m.b, NULL, m.result, m.workspace, &error), STATUS_INVALID_ARGUMENT);
@@ -242,10 +225,9 @@ START_TEST(without_a_device_plans_are_made_and_not_run)
 {
     for (size_t i = 0; i < device_count(); i++) {
         Dnn *dnn = NULL;
-        DnnPlan *plan = NULL;
         const DnnConvolution c = small(DNN_GRAD_FILTER);
         ck_assert_int_eq(dnn_open_for(device_at(i)->properties, &dnn, &error), STATUS_OK);
-        ck_assert_int_eq(dnn_plan_create(dnn, &c, UNLIMITED, NULL, &plan, &error), STATUS_OK);
+        DnnPlan *plan = plan_made(dnn, &c, NULL);
         ck_assert_ptr_nonnull(dnn_plan_text(plan));
         ck_assert_int_eq(dnn_plan_run(plan, 0, NULL, NULL, NULL, NULL, NULL, &error), STATUS_FAILED_PRECONDITION);
         dnn_plan_destroy(plan);

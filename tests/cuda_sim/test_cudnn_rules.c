@@ -1,10 +1,9 @@
 /* The rules of running a plan, which the real cuDNN doesn't check: each ends the process with a message that names the
  * call. Then streams, capture, and calls that fail. */
 #include <cudnn.h>
-#include <math.h>
 #include <stdint.h>
 
-#include "backend/cuda/dnn.h"
+#include "cuda_sim/dnn_descriptors.h"
 #include "cuda_sim/library_test.h"
 
 size_t cudnn_sim_live_objects(void);
@@ -14,102 +13,27 @@ enum { X_BYTES = 2 * 3 * 6 * 6 * 4, W_BYTES = 4 * 3 * 3 * 3 * 4, Y_BYTES = 2 * 4
 
 /* --- a plan and its memory, by the library's own calls --- */
 
-typedef cudnnBackendDescriptor_t Descriptor;
-
 #define CHECK_CUDNN(call) ck_assert_int_eq((call), CUDNN_STATUS_SUCCESS)
-
-static Descriptor make(cudnnBackendDescriptorType_t type)
-{
-    Descriptor made = NULL;
-    CHECK_CUDNN(cudnnBackendCreateDescriptor(type, &made));
-    return made;
-}
-
-static void set(Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
-                const void *values)
-{
-    CHECK_CUDNN(cudnnBackendSetAttribute(d, name, type, count, values));
-}
-
-static void link_to(Descriptor d, cudnnBackendAttributeName_t name, Descriptor other)
-{
-    set(d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &other);
-}
-
-static Descriptor tensor(int64_t uid, int64_t n, int64_t c, int64_t h, int64_t w)
-{
-    const int64_t dims[4] = {n, c, h, w}, strides[4] = {c * h * w, h * w, w, 1}, alignment = 16;
-    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
-    Descriptor d = make(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    set(d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    set(d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
-    set(d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
-    set(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid);
-    set(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
-    CHECK_CUDNN(cudnnBackendFinalize(d));
-    return d;
-}
-
-static Descriptor convolution(void)
-{
-    const int64_t axes = 2, padding[2] = {0, 0}, ones[2] = {1, 1};
-    const cudnnDataType_t sums = CUDNN_DATA_FLOAT;
-    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
-    Descriptor d = make(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
-    set(d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &sums);
-    set(d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
-    set(d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &axes);
-    set(d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, padding);
-    set(d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, padding);
-    set(d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, ones);
-    set(d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, ones);
-    CHECK_CUDNN(cudnnBackendFinalize(d));
-    return d;
-}
-
-static Descriptor graph(void)
-{
-    const float one = 1, zero = 0;
-    Descriptor operation = make(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-    Descriptor d = make(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    link_to(operation, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution());
-    link_to(operation, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, tensor(X, 2, 3, 6, 6));
-    link_to(operation, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, tensor(W, 4, 3, 3, 3));
-    link_to(operation, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, tensor(Y, 2, 4, 4, 4));
-    set(operation, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_TYPE_FLOAT, 1, &one);
-    set(operation, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_TYPE_FLOAT, 1, &zero);
-    CHECK_CUDNN(cudnnBackendFinalize(operation));
-    link_to(d, CUDNN_ATTR_OPERATIONGRAPH_OPS, operation);
-    CHECK_CUDNN(cudnnBackendFinalize(d));
-    return d;
-}
 
 static Descriptor device_of(cudnnHandle_t handle)
 {
-    Descriptor d = make(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-    set(d, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    CHECK_CUDNN(cudnnBackendFinalize(d));
+    Descriptor d = desc_make(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+    desc_set(d, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    desc_finalize(d);
     return d;
 }
 
 /* The first configuration of which a plan with a workspace comes. */
 static Descriptor plan_with_workspace(cudnnHandle_t handle, int64_t *workspace)
 {
-    const cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
-    Descriptor heuristics = make(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR), device = device_of(handle), configs[16];
-    int64_t count = 0;
-    link_to(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph());
-    set(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    link_to(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device);
-    CHECK_CUDNN(cudnnBackendFinalize(heuristics));
-    for (int i = 0; i < 16; i++)
-        configs[i] = make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    CHECK_CUDNN(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 16,
-                                         &count, configs));
-    for (int i = 0; i < count; i++) {
-        Descriptor plan = make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-        link_to(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configs[i]);
-        link_to(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device);
+    const Descriptor device = device_of(handle);
+    const Descriptor operation = desc_forward(desc_convolution(desc_convolution_parts(0)), desc_dense(2, 3, 6, 6, X),
+                                              desc_dense(4, 3, 3, 3, W), desc_dense(2, 4, 4, 4, Y), true);
+    Descriptor configs[DESC_CONFIGS];
+    const int64_t count = desc_configs(desc_heuristics(device, desc_graph(&operation, 1)), configs);
+    for (int64_t i = 0; i < count; i++) {
+        Descriptor plan = desc_plan(device, configs[i]);
+        CHECK_CUDNN(desc_refusal());
         if (cudnnBackendFinalize(plan) != CUDNN_STATUS_SUCCESS) continue;
         CHECK_CUDNN(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, NULL,
                                              workspace));
@@ -142,11 +66,12 @@ static Run good_run(void)
 
 static cudnnStatus_t execute(Run *run)
 {
-    run->pack = make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    set(run->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, run->count, run->uids);
-    set(run->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, run->count, run->pointers);
-    set(run->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &run->workspace);
-    CHECK_CUDNN(cudnnBackendFinalize(run->pack));
+    run->pack = desc_make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    desc_set(run->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, run->count, run->uids);
+    desc_set(run->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, run->count, run->pointers);
+    desc_set(run->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &run->workspace);
+    desc_finalize(run->pack);
+    CHECK_CUDNN(desc_refusal());
     return cudnnBackendExecute(run->handle, run->plan, run->pack);
 }
 
@@ -248,7 +173,7 @@ static void make_mistake(void *argument)
     }
     if (mistake == DESTROYED_HANDLE) CHECK_CUDNN(cudnnDestroy(run.handle));
     if (mistake == DESTROYED_PLAN) CHECK_CUDNN(cudnnBackendDestroyDescriptor(run.plan));
-    if (mistake == PACK_FOR_PLAN) run.plan = make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    if (mistake == PACK_FOR_PLAN) run.plan = desc_make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
     if (mistake == OTHER_DEVICE) CHECK_CUDA(cudaSetDevice(1));
     execute(&run);
 }
@@ -290,7 +215,8 @@ END_TEST
 START_TEST(what_is_missing_is_refused)
 {
     Run run = good_run();
-    Descriptor pack = make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR), plan = make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    Descriptor pack = desc_make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR),
+               plan = desc_make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     ck_assert_int_eq(cudnnBackendExecute(run.handle, run.plan, NULL), CUDNN_STATUS_BAD_PARAM_NULL_POINTER);
     ck_assert_int_eq(cudnnBackendExecute(run.handle, NULL, pack), CUDNN_STATUS_BAD_PARAM_NULL_POINTER);
     ck_assert_int_eq(cudnnBackendExecute(run.handle, run.plan, pack), CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED);
@@ -314,20 +240,13 @@ END_TEST
 
 static void run_on_two_streams(void *argument)
 {
-    cudaStream_t streams[2];
-    cudaEvent_t done;
+    const cudaStream_t streams[2] = {stream_make(), stream_make()};
     const bool ordered = *(bool *)argument;
     Run run = good_run();
     CHECK_CUDA(cudaDeviceSynchronize());
-    for (int i = 0; i < 2; i++)
-        CHECK_CUDA(cudaStreamCreateWithFlags(&streams[i], cudaStreamNonBlocking));
-    CHECK_CUDA(cudaEventCreateWithFlags(&done, cudaEventDisableTiming));
     CHECK_CUDNN(cudnnSetStream(run.handle, streams[0]));
     CHECK_CUDNN(execute(&run));
-    if (ordered) {
-        CHECK_CUDA(cudaEventRecord(done, streams[0]));
-        CHECK_CUDA(cudaStreamWaitEvent(streams[1], done, 0));
-    }
+    if (ordered) stream_follow(streams[1], streams[0]);
     CHECK_CUDNN(cudnnSetStream(run.handle, streams[1]));
     CHECK_CUDNN(execute(&run));
     CHECK_CUDA(cudaDeviceSynchronize());
@@ -344,36 +263,25 @@ END_TEST
 
 START_TEST(a_stream_of_another_device_is_refused)
 {
-    cudaStream_t stream, found = NULL;
+    cudaStream_t found = NULL;
     Run run = good_run();
     CHECK_CUDA(cudaSetDevice(1));
-    CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    const cudaStream_t stream = stream_make();
     ck_assert_int_eq(cudnnSetStream(run.handle, stream), CUDNN_STATUS_BAD_PARAM_STREAM_MISMATCH);
     CHECK_CUDNN(cudnnGetStream(run.handle, &found));
     ck_assert_ptr_null(found);
 }
 END_TEST
 
-static cudaStream_t begin_capture(void)
-{
-    cudaStream_t stream;
-    CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    return stream;
-}
-
 START_TEST(a_run_can_be_captured_and_launched)
 {
-    cudaGraph_t captured;
-    cudaGraphExec_t executable;
     float y[Y_BYTES / 4];
     Run run = good_run();
     CHECK_CUDA(cudaDeviceSynchronize());
-    cudaStream_t stream = begin_capture();
+    cudaStream_t stream = capture_begin();
     CHECK_CUDNN(cudnnSetStream(run.handle, stream));
     CHECK_CUDNN(execute(&run));
-    CHECK_CUDA(cudaStreamEndCapture(stream, &captured));
-    CHECK_CUDA(cudaGraphInstantiate(&executable, captured, 0));
+    const cudaGraphExec_t executable = capture_end(stream);
     for (int i = 0; i < 2; i++) {
         CHECK_CUDA(cudaMemset(run.pointers[2], 0xff, Y_BYTES));
         CHECK_CUDA(cudaDeviceSynchronize());
@@ -383,7 +291,6 @@ START_TEST(a_run_can_be_captured_and_launched)
         ck_assert(y[0] == 0 && y[Y_BYTES / 4 - 1] == 0);
     }
     CHECK_CUDA(cudaGraphExecDestroy(executable));
-    CHECK_CUDA(cudaGraphDestroy(captured));
 }
 END_TEST
 
@@ -391,13 +298,13 @@ static void create_while_capturing(void *argument)
 {
     cudnnHandle_t handle;
     (void)argument;
-    begin_capture();
+    capture_begin();
     cudnnCreate(&handle);
 }
 
 static void destroy_twice(void *argument)
 {
-    Descriptor d = make(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    Descriptor d = desc_make(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     (void)argument;
     CHECK_CUDNN(cudnnBackendDestroyDescriptor(d));
     cudnnBackendDestroyDescriptor(d);
@@ -415,15 +322,18 @@ static void destroy_handle_twice(void *argument)
 static void make_pooling(void *argument)
 {
     (void)argument;
-    make(CUDNN_BACKEND_RESAMPLE_DESCRIPTOR);
+    desc_make(CUDNN_BACKEND_RESAMPLE_DESCRIPTOR);
 }
 
 START_TEST(lifetimes_are_checked)
 {
-    check_dies(create_while_capturing, NULL, "cudnnCreate: allocates memory, while a stream is being captured");
-    check_dies(destroy_twice, NULL, "cudnnBackendDestroyDescriptor: 0x");
-    check_dies(destroy_handle_twice, NULL, "cudnnDestroy: 0x");
-    check_dies(make_pooling, NULL, "cudnnBackendCreateDescriptor: descriptors of type");
+    static const Rule rules[] = {
+        {create_while_capturing, "cudnnCreate: allocates memory, while a stream is being captured"},
+        {destroy_twice, "cudnnBackendDestroyDescriptor: 0x"},
+        {destroy_handle_twice, "cudnnDestroy: 0x"},
+        {make_pooling, "cudnnBackendCreateDescriptor: descriptors of type"},
+    };
+    check_rules(rules, sizeof rules / sizeof rules[0], NULL);
 }
 END_TEST
 

@@ -313,15 +313,6 @@ static void test_bias()
 // Steps beyond 32 bits and a negative seed use all words of the counter.
 static const std::vector<std::vector<int64_t>> randoms = {{7, 3}, {-2, 0x123456789abLL}};
 
-static KernelDropout dropout_of(const Array<int64_t> &random, double probability)
-{
-    KernelDropout dropout = {};
-    dropout.random = random.get();
-    dropout.layer = 5;
-    dropout.probability = probability;
-    return dropout;
-}
-
 static void test_dropout()
 {
     for_cases([](DType type, size_t count, const std::vector<size_t> &offset) {
@@ -337,7 +328,7 @@ static void test_dropout()
             run(
                 [&] {
                     return kernel_dropout(type, in.at(), out.at(), static_cast<int64_t>(count), 1,
-                                          dropout_of(random, probability), stream());
+                                          dropout_of(random.get(), 5, probability), stream());
                 },
                 {&out});
             reference(OP_DROPOUT, attributes, {view(x, dims), view(state, {2})}, {view(wanted, dims)});
@@ -359,8 +350,8 @@ static void test_dropout_masks()
             Array<int64_t> random(state);
             run(
                 [&] {
-                    return kernel_dropout(DTYPE_F32, in.at(), out.at(), count, 1, dropout_of(random, probability),
-                                          stream());
+                    return kernel_dropout(DTYPE_F32, in.at(), out.at(), count, 1,
+                                          dropout_of(random.get(), 5, probability), stream());
                 },
                 {&out});
             Numbers wanted(count);
@@ -392,7 +383,7 @@ static void test_dropout2d()
             run(
                 [&] {
                     return kernel_dropout(type, in.at(), out.at(), static_cast<int64_t>(count), inner,
-                                          dropout_of(random, 0.5), stream());
+                                          dropout_of(random.get(), 5, 0.5), stream());
                 },
                 {&out});
             reference(OP_DROPOUT, attributes, {view(x, dims), view(state, {2})}, {view(wanted, dims)});
@@ -405,8 +396,7 @@ static void test_dropout_off()
 {
     for (DType type : real_types) {
         set_context("%s", dtype_name(type));
-        KernelDropout dropout = {};
-        dropout.probability = 0.5;
+        const KernelDropout dropout = dropout_of(nullptr, 0, 0.5);
         Numbers x = uniform(1001, 1);
         Reals in(type, x), out(type, 1001);
         run([&] { return kernel_dropout(type, in.at(), out.at(), 1001, 1, dropout, stream()); }, {&out});

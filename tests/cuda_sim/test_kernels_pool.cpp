@@ -78,17 +78,7 @@ static const std::vector<MaxCase> max_cases = {
 
 static KernelPool pool_of(const MaxCase &test)
 {
-    KernelPool pool = {};
-    pool.planes = test.n * test.channels;
-    pool.rows = test.rows;
-    pool.columns = test.columns;
-    pool.out_rows = (test.rows - test.kernel[0]) / test.stride[0] + 1;
-    pool.out_columns = (test.columns - test.kernel[1]) / test.stride[1] + 1;
-    for (int i = 0; i < 2; i++) {
-        pool.kernel[i] = test.kernel[i];
-        pool.stride[i] = test.stride[i];
-    }
-    return pool;
+    return pool_of(test.n * test.channels, test.rows, test.columns, test.kernel, test.stride);
 }
 
 static Attributes attributes_of(const MaxCase &test)
@@ -162,15 +152,7 @@ static const std::vector<FusedCase> fused_cases = {
 
 static KernelPool pool_of(const FusedCase &test)
 {
-    KernelPool pool = {};
-    pool.planes = test.n * test.channels;
-    pool.rows = test.rows;
-    pool.columns = test.columns;
-    pool.out_rows = test.rows / 2;
-    pool.out_columns = test.columns / 2;
-    for (int i = 0; i < 2; i++)
-        pool.kernel[i] = pool.stride[i] = 2;
-    return pool;
+    return halving_pool(test.n * test.channels, test.rows, test.columns);
 }
 
 // The same by loops of the reference, one operation after the other: a convolution with one weight of 1 for each
@@ -231,11 +213,7 @@ static FusedData data_of(const FusedCase &test, DType type, bool specials)
 
 static KernelDropout dropout_of(const FusedCase &test, const Array<int64_t> &random)
 {
-    KernelDropout dropout = {};
-    dropout.random = test.probability > 0 ? random.get() : nullptr;
-    dropout.layer = 5;
-    dropout.probability = test.probability;
-    return dropout;
+    return dropout_of(test.probability > 0 ? random.get() : nullptr, 5, test.probability);
 }
 
 static void check_fused(DType type, const FusedCase &test, bool specials)

@@ -20,14 +20,7 @@ const std::vector<Case> cases = {{64, 10, 24, 24, 0, 0}, {64, 20, 8, 8, 512, 0.5
 
 KernelPool pool_of(const Case &test)
 {
-    KernelPool pool = {};
-    pool.planes = test.n * test.channels;
-    pool.rows = test.rows;
-    pool.columns = test.columns;
-    pool.out_rows = test.rows / 2;
-    pool.out_columns = test.columns / 2;
-    pool.kernel[0] = pool.kernel[1] = pool.stride[0] = pool.stride[1] = 2;
-    return pool;
+    return halving_pool(test.n * test.channels, test.rows, test.columns);
 }
 
 // Sums of dx in double.
@@ -56,10 +49,7 @@ void check(DType type, const Case &test)
     Array<int64_t> random(std::vector<int64_t>{11, 5});
     Array<float> db(static_cast<size_t>(test.channels));
     Scratch scratch;
-    KernelDropout dropout = {};
-    dropout.random = test.probability > 0 ? random.get() : nullptr;
-    dropout.layer = 3;
-    dropout.probability = test.probability;
+    const KernelDropout dropout = dropout_of(test.probability > 0 ? random.get() : nullptr, 3, test.probability);
     run(
         [&] {
             return kernel_dropout_pool_relu_bias_grad(type, gradient.at(), image + 2 * test.gap, forward.at(),

@@ -67,10 +67,8 @@ static Dims dims_of(const Numbers &values)
 
 // --- norm and clipping ---
 
-static void check_norm(const std::vector<size_t> &counts, size_t offset)
+static void run_norm(const Table &table, const Reals &norm)
 {
-    Table table(counts, DTYPE_NONE, offset);
-    Reals norm(DTYPE_F32, 1);
     Scratch scratch;
     run(
         [&] {
@@ -78,6 +76,13 @@ static void check_norm(const std::vector<size_t> &counts, size_t offset)
                                       stream());
         },
         {&norm});
+}
+
+static void check_norm(const std::vector<size_t> &counts, size_t offset)
+{
+    Table table(counts, DTYPE_NONE, offset);
+    Reals norm(DTYPE_F32, 1);
+    run_norm(table, norm);
     std::vector<Tensor> inputs;
     for (TensorData &data : table.tensors)
         inputs.push_back(view(data.gradient, dims_of(data.gradient)));
@@ -112,13 +117,7 @@ static void test_norm_not_finite()
         values[values.size() - 1] = bad;
         table.tensors[4].gradients->write_numbers(values);
         Reals norm(DTYPE_F32, 1), factor(DTYPE_F32, 1);
-        Scratch scratch;
-        run(
-            [&] {
-                return kernel_global_norm(table.table->get(), table.count(), table.elements, norm.f32(), scratch.at(),
-                                          stream());
-            },
-            {&norm});
+        run_norm(table, norm);
         run([&] { return kernel_clip_factor(norm.f32(), factor.f32(), 1, 1, stream()); }, {&factor});
         expect_equal("factor", factor.numbers(), Numbers{0.0});
     }

@@ -14,25 +14,21 @@ extern "C" {
 }
 
 #include "machine.h"
+#include "on_device.h"
 #include "rule_kernels.h"
 #include "violation.h"
 
 constexpr int COUNT = 1000;
 constexpr size_t BYTES = COUNT * sizeof(float);
 
-template <class T> static T *device(size_t count)
+static float *device()
 {
-    void *memory;
-    OK(cudaMalloc(&memory, count * sizeof(T)));
-    return static_cast<T *>(memory);
+    return static_cast<float *>(device_memory(nullptr, BYTES));
 }
 
 static float *device_filled(float value)
 {
-    float *memory = device<float>(COUNT);
-    const std::vector<float> values(COUNT, value);
-    OK(cudaMemcpy(memory, values.data(), BYTES, cudaMemcpyHostToDevice));
-    return memory;
+    return static_cast<float *>(device_memory(std::vector<float>(COUNT, value).data(), BYTES));
 }
 
 static float *pinned(float value)
@@ -44,33 +40,10 @@ static float *pinned(float value)
     return static_cast<float *>(memory);
 }
 
-static cudaStream_t stream()
-{
-    cudaStream_t made;
-    OK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
-    return made;
-}
-
-static cudaEvent_t event()
-{
-    cudaEvent_t made;
-    OK(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
-    return made;
-}
-
-// `second` comes after all that `first` has so far.
-static void follow(cudaStream_t second, cudaStream_t first)
-{
-    const cudaEvent_t passed = event();
-    OK(cudaEventRecord(passed, first));
-    OK(cudaStreamWaitEvent(second, passed, 0));
-    OK(cudaEventDestroy(passed));
-}
-
 static void assert_all(const float *memory, float expected)
 {
     std::vector<float> values(COUNT);
-    OK(cudaMemcpy(values.data(), memory, BYTES, cudaMemcpyDeviceToHost));
+    read_device(values.data(), memory, BYTES);
     for (float value : values)
         ck_assert_float_eq(value, expected);
 }
@@ -86,14 +59,14 @@ static void in_every_order(void (*act)())
 static void order_streams_by_events()
 {
     float *x = device_filled(1.0f), *y = device_filled(2.0f), *z = device_filled(3.0f);
-    const cudaStream_t a = stream(), b = stream(), c = stream();
+    const cudaStream_t a = stream_make(), b = stream_make(), c = stream_make();
     for (int i = 0; i < 3; i++) {
         OK(rule_axpy(2.0f, x, y, COUNT, a)); // y += 2 x
-        follow(b, a);
+        stream_follow(b, a);
         OK(rule_axpy(1.0f, y, z, COUNT, b)); // z += y
-        follow(c, b);
+        stream_follow(c, b);
         OK(rule_axpy(1.0f, z, x, COUNT, c)); // x += z
-        follow(a, c);
+        stream_follow(a, c);
     }
     OK(cudaDeviceSynchronize());
     float ex = 1.0f, ey = 2.0f, ez = 3.0f;
@@ -117,7 +90,7 @@ START_TEST(test_work_is_late)
 {
     unsetenv("SIM_ORDER");
     float *x = device_filled(1.0f), *result = pinned(0.0f);
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     OK(cudaMemcpyAsync(result, x, BYTES, cudaMemcpyDeviceToHost, s));
     ck_assert_float_eq(result[0], 0.0f);
     ASSERT_CUDA(cudaErrorNotReady, cudaStreamQuery(s));
@@ -129,9 +102,9 @@ END_TEST
 START_TEST(test_a_copy_reads_pageable_memory_at_once_and_pinned_memory_when_it_runs)
 {
     setenv("SIM_ORDER", "late", 1);
-    float *x = device<float>(COUNT), *y = device<float>(COUNT), *locked = pinned(1.0f);
+    float *x = device(), *y = device(), *locked = pinned(1.0f);
     std::vector<float> pageable(COUNT, 1.0f);
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     OK(cudaMemcpyAsync(x, locked, BYTES, cudaMemcpyHostToDevice, s));
     OK(cudaMemcpyAsync(y, pageable.data(), BYTES, cudaMemcpyHostToDevice, s));
     for (int i = 0; i < COUNT; i++)
@@ -165,18 +138,18 @@ END_TEST
 static void launch_a_graph_three_times()
 {
     float *x = device_filled(1.0f), *y = device_filled(0.0f), *z = device_filled(0.0f);
-    const cudaStream_t a = stream(), b = stream();
+    const cudaStream_t a = stream_make(), b = stream_make();
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     cudaStreamCaptureStatus capturing;
     OK(cudaStreamBeginCapture(a, cudaStreamCaptureModeGlobal));
-    follow(b, a);
+    stream_follow(b, a);
     OK(cudaStreamIsCapturing(b, &capturing));
     ck_assert_int_eq(capturing, cudaStreamCaptureStatusActive);
     ck_assert(machine::capturing());
     OK(rule_axpy(1.0f, x, y, COUNT, a)); // y += x
     OK(rule_axpy(2.0f, x, z, COUNT, b)); // z += 2 x
-    follow(a, b);
+    stream_follow(a, b);
     OK(rule_axpy(1.0f, z, x, COUNT, a)); // x += z
     OK(cudaStreamEndCapture(a, &graph));
     ck_assert(!machine::capturing());
@@ -209,7 +182,7 @@ END_TEST
 START_TEST(test_launches_are_counted_by_name)
 {
     float *x = device_filled(1.0f), *y = device_filled(0.0f);
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     ck_assert_uint_eq(machine::launches("kernel axpy"), 0);
     for (int i = 0; i < 2; i++)
         OK(rule_axpy(1.0f, x, y, COUNT, s));
@@ -228,7 +201,7 @@ START_TEST(test_a_host_function_runs_in_its_place_and_may_not_call)
     };
     float *x = device_filled(5.0f), *result = pinned(0.0f);
     Seen seen = {result, 0.0f, cudaSuccess};
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     const auto look = [](void *data) {
         Seen *to = static_cast<Seen *>(data);
         to->value = to->pinned[0];
@@ -247,7 +220,7 @@ START_TEST(test_events_answer_and_measure)
     setenv("SIM_ORDER", "late", 1);
     float *x = device_filled(1.0f), *y = device_filled(0.0f), milliseconds = -1.0f;
     cudaEvent_t from, to;
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     OK(cudaEventCreate(&from));
     OK(cudaEventCreate(&to));
     OK(cudaEventQuery(to)); // never recorded
@@ -270,8 +243,8 @@ START_TEST(test_two_devices)
     ck_assert_int_eq(count, 2);
     float *x = device_filled(3.0f);
     OK(cudaSetDevice(1));
-    float *y = device<float>(COUNT);
-    const cudaStream_t s = stream();
+    float *y = device();
+    const cudaStream_t s = stream_make();
     ck_assert_int_eq(machine::device_of(x), 0);
     ck_assert_int_eq(machine::device_of(y), 1);
     ck_assert_int_eq(machine::device_of(&count), -1);
@@ -323,7 +296,7 @@ START_TEST(test_a_kernel_that_fails_takes_its_device_with_it)
 {
     float *x = device_filled(1.0f), *y = device_filled(0.0f);
     void *memory;
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     setenv("SIM_ORDER", "late", 1);
     setenv("SIM_FAIL", "kernel:2", 1);
     OK(rule_axpy(1.0f, x, y, COUNT, s));
@@ -343,7 +316,7 @@ START_TEST(test_copies_of_rows)
     float *x = device_filled(0.0f);
     const float rows[2][3] = {{1, 2, 3}, {4, 5, 6}};
     float back[8] = {0};
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     OK(cudaMemcpy2DAsync(x + 1, 16, rows, 12, 12, 2, cudaMemcpyHostToDevice, s));
     OK(cudaMemcpyAsync(back, x, sizeof back, cudaMemcpyDefault, s));
     const float expected[8] = {0, 1, 2, 3, 0, 4, 5, 6};
@@ -365,7 +338,7 @@ START_TEST(test_threads_share_a_device)
     std::vector<std::thread> threads;
     for (int t = 0; t < THREADS; t++)
         threads.emplace_back([&, t] {
-            const cudaStream_t s = stream();
+            const cudaStream_t s = stream_make();
             for (int i = 0; i < 20; i++) {
                 OK(rule_axpy(1.0f, x[t], y[t], COUNT, s));
                 OK(cudaLaunchHostFunc(
@@ -389,15 +362,15 @@ START_TEST(test_what_is_left_is_reported)
         cudaMalloc(&memory, 100);
         cudaMallocHost(&memory, 50);
         cudaFreeHost(memory);
-        stream();
-        event();
+        stream_make();
+        event_make();
         fprintf(stderr, "%d", machine::report_leaks());
     });
     ck_assert_str_eq(text.c_str(), "sim: leak: 100 bytes at P by cudaMalloc on device 0\n"
                                    "sim: leak: stream P on device 0\n"
                                    "sim: leak: event P on device 0\n3");
     ck_assert_int_eq(machine::report_leaks(), 0);
-    stream();
+    stream_make();
     OK(cudaDeviceReset());
     ck_assert_int_eq(machine::report_leaks(), 0);
 }

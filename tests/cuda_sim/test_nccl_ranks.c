@@ -20,6 +20,16 @@ static float element(int rank, int i)
     return (float)((rank + 1) * (i % 17)) * 0.125f - (float)(i % 5);
 }
 
+/* A rank's numbers, on its device, which stays the current one. */
+static float *numbers_of(int rank)
+{
+    float host[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        host[i] = element(rank, i);
+    CHECK_CUDA(cudaSetDevice(rank));
+    return device_memory(host, sizeof host);
+}
+
 static void wait_on(Rig *rig, int rank, cudaEvent_t event, cudaStream_t leader, cudaStream_t follower)
 {
     CHECK_CUDA(cudaSetDevice(rank % rig->count));
@@ -35,15 +45,11 @@ static Rig rig_make(int count)
     setenv("SIM_DEVICES", "3", 1);
     ck_assert_msg(ranks_open(devices, count, &rig.ranks, &error) == STATUS_OK, "%s", error.message);
     for (int rank = 0; rank < count; rank++) {
-        float host[COUNT];
-        for (int i = 0; i < COUNT; i++)
-            host[i] = element(rank, i);
-        CHECK_CUDA(cudaSetDevice(rank));
-        rig.buffers[rank] = device_memory(host, sizeof host);
-        CHECK_CUDA(cudaStreamCreateWithFlags(&rig.streams[rank], cudaStreamNonBlocking));
-        CHECK_CUDA(cudaStreamCreateWithFlags(&rig.compute[rank], cudaStreamNonBlocking));
-        CHECK_CUDA(cudaEventCreateWithFlags(&rig.made[rank], cudaEventDisableTiming));
-        CHECK_CUDA(cudaEventCreateWithFlags(&rig.reduced[rank], cudaEventDisableTiming));
+        rig.buffers[rank] = numbers_of(rank);
+        rig.streams[rank] = stream_make();
+        rig.compute[rank] = stream_make();
+        rig.made[rank] = event_make();
+        rig.reduced[rank] = event_make();
     }
     CHECK_CUDA(cudaSetDevice(0));
     return rig;
@@ -137,31 +143,18 @@ END_TEST
 START_TEST(test_a_graph_of_all_ranks_is_launched_again_and_again)
 {
     Rig rig = rig_make(2);
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
-    cudaEvent_t fork, join;
-    CHECK_CUDA(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming));
-    CHECK_CUDA(cudaSetDevice(1));
-    CHECK_CUDA(cudaEventCreateWithFlags(&join, cudaEventDisableTiming));
-    CHECK_CUDA(cudaSetDevice(0));
     CHECK_CUDA(cudaStreamBeginCapture(rig.compute[0], cudaStreamCaptureModeThreadLocal));
-    CHECK_CUDA(cudaEventRecord(fork, rig.compute[0]));
-    CHECK_CUDA(cudaStreamWaitEvent(rig.compute[1], fork, 0));
+    stream_follow(rig.compute[1], rig.compute[0]);
     reduce_buckets(&rig);
     CHECK_CUDA(cudaSetDevice(1));
-    CHECK_CUDA(cudaEventRecord(join, rig.compute[1]));
+    stream_follow(rig.compute[0], rig.compute[1]);
     CHECK_CUDA(cudaSetDevice(0));
-    CHECK_CUDA(cudaStreamWaitEvent(rig.compute[0], join, 0));
-    CHECK_CUDA(cudaStreamEndCapture(rig.compute[0], &graph));
-    CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    const cudaGraphExec_t exec = capture_end(rig.compute[0]);
     for (int launch = 0; launch < 3; launch++) /* the mean of means is the same */
         CHECK_CUDA(cudaGraphLaunch(exec, rig.compute[0]));
     CHECK_CUDA(cudaStreamSynchronize(rig.compute[0]));
     check_means(&rig, 1, COUNT / 2, 1);
     CHECK_CUDA(cudaGraphExecDestroy(exec));
-    CHECK_CUDA(cudaGraphDestroy(graph));
-    CHECK_CUDA(cudaEventDestroy(fork));
-    CHECK_CUDA(cudaEventDestroy(join));
     rig_free(&rig);
 }
 END_TEST
@@ -217,13 +210,9 @@ static Raw raw_make(void)
     Raw raw;
     ck_assert_int_eq(ncclCommInitAll(raw.comms, 2, NULL), ncclSuccess);
     for (int rank = 0; rank < 2; rank++) {
-        float host[COUNT];
-        for (int i = 0; i < COUNT; i++)
-            host[i] = element(rank, i);
-        CHECK_CUDA(cudaSetDevice(rank));
-        raw.send[rank] = device_memory(host, sizeof host);
-        raw.receive[rank] = device_memory(NULL, sizeof host);
-        CHECK_CUDA(cudaStreamCreateWithFlags(&raw.streams[rank], cudaStreamNonBlocking));
+        raw.send[rank] = numbers_of(rank);
+        raw.receive[rank] = device_memory(NULL, COUNT * sizeof(float));
+        raw.streams[rank] = stream_make();
     }
     CHECK_CUDA(cudaSetDevice(0));
     return raw;
@@ -408,20 +397,15 @@ static void destroy_after_an_error(void *raw)
 static void forget_event(void *raw)
 {
     Raw *r = raw;
-    cudaStream_t other;
     differ(raw, COUNT / 2, ncclFloat32, ncclSum);
     cudaSetDevice(1);
-    cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking);
-    cudaMemcpyAsync(r->send[1], r->receive[1], COUNT, cudaMemcpyDeviceToDevice, other);
+    cudaMemcpyAsync(r->send[1], r->receive[1], COUNT, cudaMemcpyDeviceToDevice, stream_make());
     cudaDeviceSynchronize();
 }
 
 START_TEST(test_violations)
 {
-    static const struct {
-        void (*function)(void *raw);
-        const char *message;
-    } rules[] = {
+    static const Rule rules[] = {
         {leave_a_rank_out, "sim: ncclAllReduce: rank 1 of 2 makes 1 calls in the group, rank 0 0"},
         {differ_in_count, "sim: ncclAllReduce: rank 1 has 499 elements, rank 0 500"},
         {differ_in_type, "sim: ncclAllReduce: rank 1 has type 8, rank 0 type 7"},
@@ -442,8 +426,7 @@ START_TEST(test_violations)
         {forget_event, "ncclAllReduce"},
     };
     Raw raw = raw_make();
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
-        check_dies(rules[i].function, &raw, rules[i].message);
+    check_rules(rules, sizeof rules / sizeof rules[0], &raw);
     raw_free(&raw);
 }
 END_TEST

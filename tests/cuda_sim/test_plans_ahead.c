@@ -1,6 +1,7 @@
 /* Where plans come from: the file, heuristics, a search; each takes what the one before it lacks. */
 #include "backend/cuda/algorithms.h"
 #include "backend/cuda/plans_ahead.h"
+#include "base/file.h"
 #include "library_test.h"
 #include "support/folder.h"
 
@@ -34,7 +35,7 @@ static Rig rig_make(const char *tune)
 {
     Rig rig = {.folder = folder_make()};
     folder_path(&rig.folder, "plans.json", rig.file);
-    CHECK_CUDA(cudaStreamCreateWithFlags(&rig.cuda.stream, cudaStreamNonBlocking));
+    rig.cuda.stream = stream_make();
     CHECK_OK(dnn_open(&rig.cuda.dnn, &error));
     CHECK_OK(blas_open(&rig.cuda.blas, &error));
     open_ahead(&rig, tune);
@@ -79,17 +80,16 @@ static void chosen(const Rig *rig, char convolution[32], char product[32])
 /* The only problem in the file that begins so. */
 static void only_problem(const Rig *rig, const char *begins, char out[PROBLEM])
 {
-    char text[1 << 16], piece[64];
-    FILE *file = fopen(rig->file, "r");
-    ck_assert_ptr_nonnull(file);
-    text[fread(text, 1, sizeof text - 1, file)] = '\0';
-    fclose(file);
+    char *text, piece[64];
+    size_t size;
+    CHECK_OK(file_read(rig->file, 1 << 16, &text, &size, &error));
     snprintf(piece, sizeof piece, "\"problem\": \"%s", begins);
     const char *at = strstr(text, piece);
     ck_assert_ptr_nonnull(at);
     at += strlen("\"problem\": \"");
     snprintf(out, PROBLEM, "%.*s", (int)strcspn(at, "\""), at);
     ck_assert_ptr_null(strstr(at, piece));
+    free(text);
 }
 
 START_TEST(search_keeps_what_it_finds)

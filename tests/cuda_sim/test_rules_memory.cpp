@@ -10,6 +10,7 @@ extern "C" {
 }
 
 #include "machine.h"
+#include "on_device.h"
 #include "rule_kernels.h"
 #include "violation.h"
 
@@ -17,9 +18,7 @@ constexpr size_t BYTES = 64 * sizeof(float);
 
 static float *device(size_t bytes = BYTES)
 {
-    void *memory;
-    OK(cudaMalloc(&memory, bytes));
-    return static_cast<float *>(memory);
+    return static_cast<float *>(device_memory(nullptr, bytes));
 }
 
 START_TEST(test_host_code_must_not_touch_device_memory)

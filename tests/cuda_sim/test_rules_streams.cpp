@@ -12,6 +12,7 @@ extern "C" {
 }
 
 #include "machine.h"
+#include "on_device.h"
 #include "rule_kernels.h"
 #include "violation.h"
 
@@ -20,25 +21,7 @@ constexpr size_t BYTES = COUNT * sizeof(float);
 
 static float *device()
 {
-    void *memory;
-    OK(cudaMalloc(&memory, BYTES));
-    OK(cudaMemset(memory, 0, BYTES));
-    OK(cudaDeviceSynchronize());
-    return static_cast<float *>(memory);
-}
-
-static cudaStream_t stream()
-{
-    cudaStream_t made;
-    OK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
-    return made;
-}
-
-static cudaEvent_t event()
-{
-    cudaEvent_t made;
-    OK(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
-    return made;
+    return device_zeros(COUNT);
 }
 
 // --- order ---
@@ -46,7 +29,7 @@ static cudaEvent_t event()
 START_TEST(test_a_missing_event_between_two_streams)
 {
     float *x = device(), *y = device(), *z = device();
-    const cudaStream_t a = stream(), b = stream();
+    const cudaStream_t a = stream_make(), b = stream_make();
     for (const char *order : {"late", "eager", "random:1"}) {
         setenv("SIM_ORDER", order, 1);
         ASSERT_VIOLATION("kernel axpy: reads 4 bytes at P, which cudaMemsetAsync writes: no stream and no event puts "
@@ -66,7 +49,7 @@ START_TEST(test_a_missing_event_between_two_streams)
     ASSERT_VIOLATION("kernel axpy: reads 4 bytes at P, which kernel axpy writes: no stream and no event puts one "
                      "before the other",
                      {
-                         const cudaEvent_t early = event();
+                         const cudaEvent_t early = event_make();
                          cudaEventRecord(early, a);
                          rule_axpy(1.0f, x, y, COUNT, a);
                          cudaStreamWaitEvent(b, early, 0);
@@ -83,7 +66,7 @@ END_TEST
 START_TEST(test_non_blocking_streams_do_not_wait_for_the_default_stream)
 {
     float *x = device(), *y = device();
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     ASSERT_VIOLATION("kernel axpy: reads 4 bytes at P, which cudaMemset writes: no stream and no event puts one before "
                      "the other",
                      {
@@ -95,8 +78,8 @@ END_TEST
 
 START_TEST(test_what_was_destroyed_is_gone)
 {
-    const cudaStream_t s = stream();
-    const cudaEvent_t e = event();
+    const cudaStream_t s = stream_make();
+    const cudaEvent_t e = event_make();
     OK(cudaStreamDestroy(s));
     OK(cudaEventDestroy(e));
     ASSERT_VIOLATION("cudaStreamSynchronize: P is no stream, or was destroyed", cudaStreamSynchronize(s));
@@ -116,7 +99,7 @@ static void assert_in_capture(cudaError_t expected, cudaError_t at_end,
                               cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal)
 {
     cudaGraph_t graph;
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     OK(cudaStreamBeginCapture(s, mode));
     ASSERT_CUDA(expected, act(s));
     ASSERT_CUDA(at_end, cudaStreamEndCapture(s, &graph));
@@ -132,7 +115,7 @@ START_TEST(test_what_allocates_or_waits_loses_a_capture)
     float *x = device();
     void *memory;
     std::vector<float> host(COUNT);
-    const cudaEvent_t e = event();
+    const cudaEvent_t e = event_make();
     const cudaError_t no = cudaErrorStreamCaptureUnsupported, lost = cudaErrorStreamCaptureInvalidated;
     assert_in_capture(no, lost, [&](cudaStream_t) { return cudaMalloc(&memory, 16); });
     assert_in_capture(no, lost, [&](cudaStream_t) { return cudaMallocHost(&memory, 16); });
@@ -174,8 +157,8 @@ END_TEST
 START_TEST(test_a_fork_has_to_come_back)
 {
     float *x = device();
-    const cudaStream_t other = stream();
-    const cudaEvent_t e = event();
+    const cudaStream_t other = stream_make();
+    const cudaEvent_t e = event_make();
     assert_in_capture(cudaSuccess, cudaErrorStreamCaptureUnjoined, [&](cudaStream_t s) {
         OK(cudaEventRecord(e, s));
         OK(cudaStreamWaitEvent(other, e, 0));
@@ -195,8 +178,8 @@ END_TEST
 
 START_TEST(test_a_capture_knows_nothing_of_what_is_outside)
 {
-    const cudaStream_t other = stream();
-    const cudaEvent_t e = event();
+    const cudaStream_t other = stream_make();
+    const cudaEvent_t e = event_make();
     OK(cudaEventRecord(e, other));
     assert_in_capture(cudaErrorStreamCaptureIsolation, cudaErrorStreamCaptureInvalidated,
                       [&](cudaStream_t s) { return cudaStreamWaitEvent(s, e, 0); });
@@ -219,8 +202,8 @@ END_TEST
 START_TEST(test_a_missing_event_inside_a_graph)
 {
     float *x = device(), *y = device();
-    const cudaStream_t a = stream(), b = stream();
-    const cudaEvent_t e = event();
+    const cudaStream_t a = stream_make(), b = stream_make();
+    const cudaEvent_t e = event_make();
     ASSERT_VIOLATION("kernel axpy: reads 4 bytes at P, which cudaMemsetAsync writes: no stream and no event puts one "
                      "before the other",
                      {
@@ -236,7 +219,7 @@ END_TEST
 START_TEST(test_a_graph_that_outlives_its_memory)
 {
     float *x = device();
-    const cudaStream_t s = stream();
+    const cudaStream_t s = stream_make();
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));

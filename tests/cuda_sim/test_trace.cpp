@@ -9,24 +9,16 @@ extern "C" {
 #include "support/suite.h"
 }
 
+#include "on_device.h"
 #include "rule_kernels.h"
 #include "violation.h"
 
 constexpr int COUNT = 64;
 constexpr size_t BYTES = COUNT * sizeof(float);
 
-static float *device(int count, bool set = true)
-{
-    void *memory;
-    OK(cudaMalloc(&memory, static_cast<size_t>(count) * sizeof(float)));
-    if (set) OK(cudaMemset(memory, 0, static_cast<size_t>(count) * sizeof(float)));
-    OK(cudaDeviceSynchronize());
-    return static_cast<float *>(memory);
-}
-
 static void run(const char *kernel)
 {
-    float *x = device(COUNT);
+    float *x = device_zeros(COUNT);
     OK(rule_kernel(kernel, x, nullptr));
     OK(cudaDeviceSynchronize());
 }
@@ -34,7 +26,7 @@ static void run(const char *kernel)
 static void sum(bool fenced)
 {
     constexpr int N = 1000, BLOCKS = 16;
-    float *x = device(N), *parts = device(BLOCKS), *counter = device(1), *total = device(1);
+    float *x = device_zeros(N), *parts = device_zeros(BLOCKS), *counter = device_zeros(1), *total = device_zeros(1);
     for (int i = 0; i < 2; i++)
         OK(rule_sum(x, parts, reinterpret_cast<unsigned *>(counter), total, N, fenced, nullptr));
     OK(cudaDeviceSynchronize());
@@ -82,19 +74,13 @@ END_TEST
 // The launches alone don't show it: their pointers differ, and how far they reach is known when they run.
 START_TEST(test_races_between_streams)
 {
-    float *x = device(COUNT), *y = device(2 * COUNT);
-    cudaStream_t a, b;
-    OK(cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking));
-    OK(cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking));
+    float *x = device_zeros(COUNT), *y = device_zeros(2 * COUNT);
+    const cudaStream_t a = stream_make(), b = stream_make();
     const auto two_launches = [&](bool ordered) {
-        cudaEvent_t passed;
         OK(rule_axpy(1.0f, x, y, COUNT, a));
-        OK(cudaEventCreate(&passed));
-        OK(cudaEventRecord(passed, a));
-        if (ordered) OK(cudaStreamWaitEvent(b, passed, 0));
+        if (ordered) stream_follow(b, a);
         OK(rule_axpy(1.0f, x, y + COUNT / 2, COUNT, b));
         OK(cudaDeviceSynchronize());
-        OK(cudaEventDestroy(passed));
     };
     two_launches(true);
     ASSERT_VIOLATION("kernel axpy: race: reads P, which kernel axpy writes, and nothing puts one before the other at "
@@ -106,27 +92,16 @@ END_TEST
 // The same in a graph: two branches of it.
 START_TEST(test_races_inside_a_graph)
 {
-    float *x = device(COUNT), *y = device(2 * COUNT);
-    cudaStream_t a, b;
-    OK(cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking));
-    OK(cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking));
-    const auto follow = [](cudaStream_t second, cudaStream_t first) {
-        cudaEvent_t passed;
-        OK(cudaEventCreate(&passed));
-        OK(cudaEventRecord(passed, first));
-        OK(cudaStreamWaitEvent(second, passed, 0));
-    };
+    float *x = device_zeros(COUNT), *y = device_zeros(2 * COUNT);
+    const cudaStream_t a = stream_make(), b = stream_make();
     const auto two_branches = [&](int overlap) {
-        cudaGraph_t graph;
-        cudaGraphExec_t exec;
         OK(cudaStreamBeginCapture(a, cudaStreamCaptureModeGlobal));
-        follow(b, a);
+        stream_follow(b, a);
         OK(rule_axpy(1.0f, x, y, COUNT, a));
         OK(rule_axpy(1.0f, x, y + COUNT - overlap, COUNT, b));
-        follow(a, b);
+        stream_follow(a, b);
         OK(rule_axpy(1.0f, y, x, COUNT, a));
-        OK(cudaStreamEndCapture(a, &graph));
-        OK(cudaGraphInstantiate(&exec, graph, 0));
+        const cudaGraphExec_t exec = capture_end(a);
         OK(cudaGraphLaunch(exec, a));
         OK(cudaGraphLaunch(exec, a));
         OK(cudaStreamSynchronize(a));
@@ -140,7 +115,7 @@ END_TEST
 
 START_TEST(test_unset_memory)
 {
-    float *x = device(COUNT, false), *y = device(COUNT);
+    float *x = static_cast<float *>(device_memory(nullptr, BYTES)), *y = device_zeros(COUNT);
     ASSERT_VIOLATION("kernel axpy: reads 4 bytes at P that nothing has written at rule_kernels.cu:L [block 0,0,0 "
                      "thread 0,0,0]",
                      {

@@ -2,42 +2,13 @@
 #include "violation.h"
 
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-static std::string read_all(int from)
-{
-    std::string text;
-    char part[4096];
-    for (ssize_t got; (got = read(from, part, sizeof part)) > 0;)
-        text.append(part, static_cast<size_t>(got));
-    return text;
-}
-
-// Runs it in a child; what it wrote on stderr, and how it ended.
-static std::string run(const std::function<void()> &act, int *status)
-{
-    int ends[2];
-    fflush(nullptr);
-    if (pipe(ends) != 0) abort();
-    const pid_t child = fork();
-    if (child < 0) abort();
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[0]);
-        act();
-        fflush(nullptr);
-        _exit(0);
-    }
-    close(ends[1]);
-    const std::string text = read_all(ends[0]);
-    close(ends[0]);
-    if (waitpid(child, status, 0) != child) abort();
-    return text;
+extern "C" {
+#include "child.h"
 }
 
 // Where the file's name that ends at `colon` begins, with and without its folder; both `colon` where none ends there.
@@ -65,10 +36,20 @@ static std::string without_places(std::string text)
     return text;
 }
 
+// Runs it in a child: what it wrote on stderr, without places, and how it ended.
+static std::string run(std::function<void()> act, int *status)
+{
+    const auto call = [](void *function) { (*static_cast<std::function<void()> *>(function))(); };
+    char *text = child_run(call, &act, status);
+    const std::string said = without_places(text);
+    free(text);
+    return said;
+}
+
 std::string violation_of(const std::function<void()> &act)
 {
     int status;
-    const std::string text = without_places(run(act, &status));
+    const std::string text = run(act, &status);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return text + "survived";
     const size_t begin = text.rfind("sim: ");
     if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || begin == std::string::npos)
@@ -79,5 +60,5 @@ std::string violation_of(const std::function<void()> &act)
 std::string output_of(const std::function<void()> &act)
 {
     int status;
-    return without_places(run(act, &status));
+    return run(act, &status);
 }
