@@ -45,7 +45,7 @@ static PlanStep plan_step_at(const void *opaque, int index)
     return out;
 }
 
-/* One transfer over the link to the host; each device has its own. */
+/* All that goes one way over the link to the host, in as many pieces as there are buckets; each device has its own. */
 static PlanStep plan_copy_at(const void *opaque, bool to_host)
 {
     const CudaPart *part = &((const CudaPlan *)opaque)->parts[0];
