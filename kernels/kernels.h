@@ -33,7 +33,8 @@ enum { KERNEL_SCRATCH_BYTES = 16384 };
 /* y = scale x + shift, from one type to another (F32, BF16, F16; x may be U8 too). */
 cudaError_t kernel_affine(DType from, const void *x, DType to, void *y, int64_t count, float scale, float shift,
                           cudaStream_t stream);
-/* y = x in a smaller type (BF16, F16): a finite number that this type hasn't becomes its largest, with the sign of x. */
+/* y = x in a smaller type (BF16, F16): a finite number that this type has not becomes its largest, with the same sign.
+ */
 cudaError_t kernel_saturate(const float *x, DType to, void *y, int64_t count, cudaStream_t stream);
 cudaError_t kernel_add(DType type, const void *a, const void *b, void *y, int64_t count, cudaStream_t stream);
 /* y = a + s b; b isn't read where *s is 0. `s` is a float on the device. `a` may be NULL: zeros. */
@@ -140,7 +141,8 @@ cudaError_t kernel_cross_entropy(DType type, const void *logits, const int32_t *
 /* dloss is one float on the device; NULL: 1. */
 cudaError_t kernel_cross_entropy_grad(DType type, const float *dloss, const void *softmax, const int32_t *labels,
                                       void *dlogits, int64_t n, int64_t m, cudaStream_t stream);
-/* Both in one pass over the logits, where dloss is known before the loss: dlogits = factor *dloss times its gradient. */
+/* Both in one pass over the logits, where dloss is known before the loss: dlogits = factor *dloss times its gradient.
+ */
 cudaError_t kernel_cross_entropy_both(DType type, const void *logits, const int32_t *labels, float factor,
                                       const float *dloss, float *loss, void *dlogits, int64_t n, int64_t m,
                                       void *scratch, cudaStream_t stream);

@@ -187,8 +187,8 @@ typedef Status CudaLaunch(const CudaStep *step, cudaStream_t stream, Error *erro
 typedef Status CudaPrepare(CudaStep *step, Error *error);
 
 /* The rows of cuda_operation, by file. */
-CudaLaunch launch_affine, launch_saturate, launch_add, launch_add_scaled, launch_scale_by, launch_relu, launch_relu_grad,
-    launch_gelu, launch_gelu_grad, launch_dropout, launch_copy;
+CudaLaunch launch_affine, launch_saturate, launch_add, launch_add_scaled, launch_scale_by, launch_relu,
+    launch_relu_grad, launch_gelu, launch_gelu_grad, launch_dropout, launch_copy;
 CudaPrepare prepare_convert; /* elementwise.c */
 CudaLaunch launch_slice, launch_weighted_sum, launch_weighted_sum_grad_weights, launch_weighted_sum_grad_values;
 CudaPrepare prepare_concat, prepare_slice_grad; /* join.c */

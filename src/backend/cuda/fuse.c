@@ -369,8 +369,8 @@ static Status fuse_sgd(Compiler *compiler, int n, bool *fused, Error *error)
     if (draft == NULL) return no_memory(error);
     for (int k = 0; k < count; k++)
         flops += operation_flops(compiler->graph, graph_node(compiler->graph, n + k));
-    for (int i = 0; i < inputs + outputs;
-         i++) { /* what is updated in place is read and written; low copies aren't read */
+    for (int i = 0; i < inputs + outputs; i++) {
+        /* What is updated in place is read and written; low copies aren't read. */
         const bool twice = i >= inputs && compiler->slots[draft->inputs[i]].dtype == DTYPE_F32;
         bytes += (twice ? 2 : 1) * (double)slot_bytes(compiler, draft->inputs[i]);
     }
