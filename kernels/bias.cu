@@ -1,8 +1,8 @@
 /* y = x + bias of its channel, then max(0, .) where wanted; x and y [n, channels, inner], bias [channels] float: what
  * follows a convolution where cuDNN has no engine that fuses it.
  *
- * Memory bound. A thread moves packs of 16 bytes of one channel where inner and the addresses divide by them. The result
- * may be in x's place. */
+ * Memory bound. A thread moves packs of 16 bytes of one channel where inner and the addresses divide by them. The
+ * result may be in x's place. */
 #include "device.cuh"
 
 template <class T, int width>

@@ -75,7 +75,8 @@ __device__ inline void leave_mean(double sum, double count, GridScratch *scratch
 
 /* --- cross entropy --- */
 
-/* result: softmax, or with `gradient` the gradient where the loss's own is `factor`, times *dloss where there is that. */
+/* result: softmax, or with `gradient` the gradient where the loss's own is `factor`, times *dloss where there is that.
+ */
 template <class T, bool by_block, bool gradient>
 __global__ void __launch_bounds__(LARGE_BLOCK, FEWER_BLOCKS *BLOCK / LARGE_BLOCK)
     cross_entropy_kernel(const T *x, const int32_t *labels, float factor, const float *dloss, float *loss, T *result,
@@ -155,7 +156,8 @@ cudaError_t kernel_cross_entropy_both(DType type, const void *logits, const int3
                                       void *scratch, cudaStream_t stream)
 {
     if (n <= 0 || m <= 0) return no_loss(loss, stream);
-    RETURN_FOR_TYPE(type, launch_cross_entropy_both, logits, labels, factor, dloss, loss, dlogits, n, m, scratch, stream);
+    RETURN_FOR_TYPE(type, launch_cross_entropy_both, logits, labels, factor, dloss, loss, dlogits, n, m, scratch,
+                    stream);
 }
 
 template <class T>

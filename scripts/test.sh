@@ -114,7 +114,7 @@ check_format() {
     local formatter
     for formatter in clang-format-14 clang-format; do
         if "$formatter" --version 2>/dev/null | grep -q 'version 14\.'; then
-            find . -path ./build -prune -o -name '*.[ch]' -print0 | xargs -0 "$formatter" --dry-run -Werror
+            find . -path ./build -prune -o -type f -regex '.*\.\(c\|h\|cpp\|cu\|cuh\)' -print0 | xargs -0 "$formatter" --dry-run -Werror
             return
         fi
     done

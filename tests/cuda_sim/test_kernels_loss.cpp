@@ -205,8 +205,8 @@ static void test_cross_entropy_wrong_label()
     for (const auto &[label, loss, result] : {std::make_tuple(&first, &one, &left), {&second, &other, &back}})
         run(
             [&, label = label, loss = loss, result = result] {
-                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label->get(), 1, nullptr, loss->f32(), result->at(), 5, 7,
-                                                 scratch.at(), stream());
+                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label->get(), 1, nullptr, loss->f32(),
+                                                 result->at(), 5, 7, scratch.at(), stream());
             },
             {loss, result});
     expect_equal("loss", one.numbers(), other.numbers());
@@ -224,12 +224,12 @@ static void test_cross_entropy_in_place()
         Scratch scratch;
         run(
             [&] {
-                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, nullptr, one.f32(), out.at(), matrix.n,
-                                                 matrix.m, scratch.at(), stream());
+                return kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, nullptr, one.f32(), out.at(),
+                                                 matrix.n, matrix.m, scratch.at(), stream());
             },
             {&one, &out});
-        EXPECT_CUDA(kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, nullptr, other.f32(), in.at(), matrix.n,
-                                              matrix.m, scratch.at(), stream()));
+        EXPECT_CUDA(kernel_cross_entropy_both(DTYPE_F32, in.at(), label.get(), 1, nullptr, other.f32(), in.at(),
+                                              matrix.n, matrix.m, scratch.at(), stream()));
         EXPECT_CUDA(cudaStreamSynchronize(stream()));
         expect_equal("loss", other.numbers(), one.numbers());
         expect_equal("gradient", in.numbers(), out.numbers());
