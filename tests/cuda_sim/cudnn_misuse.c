@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "child.h"
 #include "dnn_descriptors.h"
+#include "support/child.h"
 
 size_t misuse_count(void)
 {

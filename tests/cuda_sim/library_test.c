@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "child.h"
+#include "support/child.h"
 
 Blas *open_blas(void)
 {

@@ -1,5 +1,5 @@
 // kernels/elementwise.cu, bias.cu and dropout.cu against the reference backend's loops.
-#include "kernel_check.h"
+#include "elementwise_cases.h"
 
 #include <cmath>
 
@@ -8,24 +8,6 @@ extern "C" {
 }
 
 using namespace kernel_check;
-
-// MNIST's image and hidden layer, and counts that no pack of 16 bytes divides.
-static const std::vector<size_t> counts = {1, 3, 31, 33, 257, 1000, 64 * 512, 64 * 784};
-
-// Where x, b and y begin, in elements off the allocation.
-static const std::vector<std::vector<size_t>> offsets = {{0, 0, 0}, {1, 1, 1}, {0, 1, 0}, {3, 0, 2}};
-
-template <class Check> static void for_cases(Check check)
-{
-    for (DType type : real_types)
-        for (size_t count : counts)
-            for (const std::vector<size_t> &offset : offsets) {
-                if (count > 1000 && &offset != &offsets[0]) continue;
-                set_context("%s, %zu elements, offsets %zu %zu %zu", dtype_name(type), count, offset[0], offset[1],
-                            offset[2]);
-                check(type, count, offset);
-            }
-}
 
 static void test_affine()
 {

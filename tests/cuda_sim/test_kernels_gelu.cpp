@@ -1,15 +1,9 @@
 // gelu and its gradient, kernels/elementwise.cu, against the reference backend's loops.
-#include "kernel_check.h"
+#include "elementwise_cases.h"
 
 #include <cmath>
 
 using namespace kernel_check;
-
-// A layer of BERT's width, and counts that no pack of 16 bytes divides.
-static const std::vector<size_t> counts = {1, 3, 31, 33, 257, 1000, 64 * 512};
-
-// Where dy, x and the result begin, in elements off the allocation.
-static const std::vector<std::vector<size_t>> offsets = {{0, 0, 0}, {1, 1, 1}, {0, 1, 0}, {3, 0, 2}};
 
 static const GeluForm forms[] = {GELU_EXACT, GELU_TANH};
 
@@ -38,24 +32,20 @@ static void check(DType type, Numbers &x, const std::vector<size_t> &offset, Gel
     Reals gradient(type, dy, offset[0]), in(type, x, offset[1]), out(type, count, offset[2]);
     run([&] { return kernel_gelu(type, in.at(), out.at(), dims[0], by_tanh, stream()); }, {&out});
     reference(OP_GELU, attributes_of(form), {view(x, dims)}, {view(y, dims)});
-    expect_close("y", type, out.numbers(), y);
+    expect_close(by_tanh ? "y by tanh" : "y by erf", type, out.numbers(), y);
     run([&] { return kernel_gelu_grad(type, gradient.at(), in.at(), out.at(), dims[0], by_tanh, stream()); }, {&out});
     reference(OP_GELU_GRAD, attributes_of(form), {view(dy, dims), view(x, dims)}, {view(dx, dims)});
-    expect_close("dx", type, out.numbers(), dx);
+    expect_close(by_tanh ? "dx by tanh" : "dx by erf", type, out.numbers(), dx);
 }
 
 static void test_counts_and_offsets()
 {
-    for (DType type : real_types)
-        for (size_t count : counts)
-            for (const std::vector<size_t> &offset : offsets)
-                for (GeluForm form : forms) {
-                    if (count > 1000 && &offset != &offsets[0]) continue;
-                    set_context("%s, %zu elements, offsets %zu %zu %zu, form %d", dtype_name(type), count, offset[0],
-                                offset[1], offset[2], form);
-                    Numbers x = wide(count, 1);
-                    check(type, x, offset, form);
-                }
+    for_cases([](DType type, size_t count, const std::vector<size_t> &offset) {
+        for (GeluForm form : forms) {
+            Numbers x = wide(count, 1);
+            check(type, x, offset, form);
+        }
+    });
 }
 
 // Each element, from where P is 0 in float to where it is 1: to within 1e-6 of the larger of itself and 0.01, and the

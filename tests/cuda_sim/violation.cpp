@@ -8,7 +8,7 @@
 #include <cstring>
 
 extern "C" {
-#include "child.h"
+#include "support/child.h"
 }
 
 // Where the file's name that ends at `colon` begins, with and without its folder; both `colon` where none ends there.

@@ -27,13 +27,19 @@ static inline Graph *answering(int64_t rows, int64_t side)
     return g;
 }
 
+/* On a backend that is open. */
+static inline void weights_draw(Weights *weights, uint64_t seed)
+{
+    Graph *g = answering(1, SIDE);
+    ck_assert_int_eq(variables_create(weights->backend, &weights->variables, NULL), STATUS_OK);
+    ck_assert_int_eq(variables_declare(weights->variables, g, seed, NULL), STATUS_OK);
+    graph_destroy(g);
+}
+
 static inline Weights weights_make(uint64_t seed)
 {
     Weights weights = {.backend = toy_backend("reference", 1)};
-    Graph *g = answering(1, SIDE);
-    ck_assert_int_eq(variables_create(weights.backend, &weights.variables, NULL), STATUS_OK);
-    ck_assert_int_eq(variables_declare(weights.variables, g, seed, NULL), STATUS_OK);
-    graph_destroy(g);
+    weights_draw(&weights, seed);
     return weights;
 }
 

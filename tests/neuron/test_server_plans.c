@@ -24,10 +24,7 @@ static bool side_open(const char *device, Precision precision, Side *side)
         printf("skipped: %s\n", error.message);
         return false;
     }
-    Graph *g = answering(1, SIDE);
-    ck_assert_int_eq(variables_create(side->weights.backend, &side->weights.variables, NULL), STATUS_OK);
-    ck_assert_int_eq(variables_declare(side->weights.variables, g, 3, NULL), STATUS_OK);
-    graph_destroy(g);
+    weights_draw(&side->weights, 3);
     const ServerPlansOptions plans = {
         .soma = &soma_mnist, .backend = side->weights.backend, .variables = side->weights.variables, .clip = 1e30f};
     ck_assert_int_eq(server_plans_create(&plans, &side->plans, &error), STATUS_OK);
@@ -54,19 +51,6 @@ static void run(const Side *side, double size)
     ck_assert_msg(plan_run(side->plan, &error) == STATUS_OK, "%s", error.message);
 }
 
-/* ||a - b|| / ||b|| */
-static double difference(const Tensor *a, const Tensor *b)
-{
-    double sum = 0, norm = 0;
-    ck_assert_uint_eq(a->size, b->size);
-    for (int64_t i = 0; i < shape_count(a->shape); i++) {
-        const double x = ((const float *)a->data)[i], y = ((const float *)b->data)[i];
-        sum += (x - y) * (x - y);
-        norm += y * y;
-    }
-    return sqrt(sum / norm);
-}
-
 /* Gradients of f16 layers differ by up to a tenth of their norm, since some values fall on the other side of a relu
  * (tests/ops/test_backends.c). */
 static const double TOLERANCE = 0.15;
@@ -82,12 +66,11 @@ START_TEST(gradients_of_any_size_go_back_in_f16)
             run(&half, sizes[i]);
             run(&whole, sizes[i]);
             const Tensor a = plan_output(half.plan, "image_gradient"), b = plan_output(whole.plan, "image_gradient");
-            ck_assert_msg(difference(&a, &b) < TOLERANCE, "images, %g: %g", sizes[i], difference(&a, &b));
+            ck_assert_msg(distance(&a, &b) < TOLERANCE, "images, %g: %g", sizes[i], distance(&a, &b));
             const Tensor p = plan_output(half.plan, "norm"), q = plan_output(whole.plan, "norm");
-            ck_assert_msg(difference(&p, &q) < TOLERANCE, "norm, %g: %g", sizes[i], difference(&p, &q));
+            ck_assert_msg(distance(&p, &q) < TOLERANCE, "norm, %g: %g", sizes[i], distance(&p, &q));
             Tensor learnt = toy_read(half.weights.variables, sum), right = toy_read(whole.weights.variables, sum);
-            ck_assert_msg(difference(&learnt, &right) < TOLERANCE, "sum, %g: %g", sizes[i],
-                          difference(&learnt, &right));
+            ck_assert_msg(distance(&learnt, &right) < TOLERANCE, "sum, %g: %g", sizes[i], distance(&learnt, &right));
             tensor_destroy(&learnt);
             tensor_destroy(&right);
         }

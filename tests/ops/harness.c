@@ -9,6 +9,17 @@ static void require(const Harness *harness, Status status, const Error *error)
     ck_assert_msg(status == STATUS_OK, "%s: %s: %s", harness->label, status_name(status), error->message);
 }
 
+bool harness_available(const char *device, Precision precision)
+{
+    Backend *backend = NULL;
+    Error error = {0};
+    const BackendOptions options = {.threads = 1, .precision = precision};
+    const Status status = backend_open(device, &options, &backend, &error);
+    if (status != STATUS_OK) printf("skipped: %s\n", error.message);
+    backend_close(backend);
+    return status == STATUS_OK;
+}
+
 Harness harness_open(const char *device, int threads, const Graph *graph, unsigned rewrites)
 {
     return harness_open_in(PRECISION_F32, device, threads, graph, rewrites);

@@ -11,6 +11,8 @@ typedef struct Harness {
     Plan *plan;
 } Harness;
 
+/* Whether this build and this host have the device; says so where not. */
+bool harness_available(const char *device, Precision precision);
 /* The variables hold their initial values of seed 1. */
 Harness harness_open(const char *device, int threads, const Graph *graph, unsigned rewrites);
 Harness harness_open_in(Precision precision, const char *device, int threads, const Graph *graph, unsigned rewrites);

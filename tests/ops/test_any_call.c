@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "graph/ops.h"
 #include "graph/rewrite.h"
 #include "ops/network.h"
+#include "support/child.h"
 #include "support/suite.h"
 
-enum { BATCH = 4, TEXT = 8192 };
+enum { BATCH = 4 };
 
 /* --- the life --- */
 
@@ -66,61 +66,26 @@ static void end(Life *life)
 
 /* --- again and again --- */
 
-typedef struct Ending {
-    int status; /* of the process */
-    long calls, left;
-    char text[TEXT]; /* what it said */
-} Ending;
+typedef struct Chance {
+    const char *device;
+    Precision precision;
+    long failing; /* the call */
+} Chance;
 
-static void live_in_child(const char *device, Precision precision, long failing, int to)
+static void live_in_child(void *argument)
 {
+    const Chance *chance = argument;
     char number[24];
     Error error = {.status = STATUS_OK};
     Life life = {.step = network_graph(DTYPE_F32, true, BATCH), .answer = answer_graph()};
-    snprintf(number, sizeof number, "%ld", failing);
+    snprintf(number, sizeof number, "%ld", chance->failing);
     setenv("SIM_FAIL", number, 1);
     setenv("SIM_END", "1", 1);
     setenv("NEURON_PLANS", "", 1);
-    dup2(to, STDERR_FILENO);
-    const Status status = live(&life, device, precision, &error);
+    const Status status = live(&life, chance->device, chance->precision, &error);
     if (status != STATUS_OK) fprintf(stderr, "%s\n", error.message);
     end(&life);
     exit(status == STATUS_OK ? 0 : 1);
-}
-
-static Ending live_once(const char *device, Precision precision, long failing)
-{
-    int ends[2];
-    Ending ending = {.left = -1};
-    size_t length = 0;
-    fflush(NULL);
-    ck_assert_int_eq(pipe(ends), 0);
-    const pid_t child = fork();
-    ck_assert_int_ge(child, 0);
-    if (child == 0) {
-        close(ends[0]);
-        live_in_child(device, precision, failing, ends[1]);
-    }
-    close(ends[1]);
-    for (ssize_t got; (got = read(ends[0], ending.text + length, TEXT - 1 - length)) > 0;)
-        length += (size_t)got;
-    close(ends[0]);
-    ck_assert_int_eq(waitpid(child, &ending.status, 0), child);
-    const char *last = strstr(ending.text, "sim: in the end: ");
-    if (last != NULL) sscanf(last, "sim: in the end: %ld calls, %ld things", &ending.calls, &ending.left);
-    return ending;
-}
-
-static bool available(const char *device)
-{
-    Backend *backend = NULL;
-    Error error = {.status = STATUS_OK};
-    const pid_t child = fork(); /* so that this process never loads the plug-in */
-    if (child == 0) _exit(backend_open(device, NULL, &backend, &error) == STATUS_OK ? 0 : 1);
-    int status = 1;
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    if (status != 0) printf("skipped: there is no device '%s'\n", device);
-    return status == 0;
 }
 
 /* Each sentence has the name of a call or of a library in it. */
@@ -132,22 +97,42 @@ static bool names_a_call(const char *text)
     return false;
 }
 
-static void fail_each(const char *device, Precision precision)
+/* Returns 1 when the failure ended the life, 0 when it didn't. *calls: how many there were. */
+static int live_once(Chance *chance, long *calls)
 {
-    long failed = 0, n = 0;
-    if (!available(device)) return;
-    for (;;) {
-        const Ending ending = live_once(device, precision, ++n);
-        ck_assert_msg(WIFEXITED(ending.status) && WEXITSTATUS(ending.status) <= 1, "%s, call %ld: status %x\n%s",
-                      device, n, (unsigned)ending.status, ending.text);
-        ck_assert_msg(ending.left == 0, "%s, call %ld: left something\n%s", device, n, ending.text);
-        ck_assert_msg(WEXITSTATUS(ending.status) == 0 || names_a_call(ending.text), "%s, call %ld:\n%s", device, n,
-                      ending.text);
-        failed += WEXITSTATUS(ending.status);
-        if (ending.calls < n) break; /* there are no more */
-    }
-    printf("%s, %s: %ld calls, of which %ld end the life\n", device, precision_name(precision), n - 1, failed);
-    ck_assert_int_gt(failed, n / 2);
+    int status;
+    long left = -1;
+    char *said = child_run(live_in_child, chance, &status);
+    const char *last = strstr(said, "sim: in the end: ");
+    if (last != NULL) sscanf(last, "sim: in the end: %ld calls, %ld things", calls, &left);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) <= 1, "%s, call %ld: status %x\n%s", chance->device,
+                  chance->failing, (unsigned)status, said);
+    ck_assert_msg(left == 0, "%s, call %ld: left something\n%s", chance->device, chance->failing, said);
+    ck_assert_msg(WEXITSTATUS(status) == 0 || names_a_call(said), "%s, call %ld:\n%s", chance->device, chance->failing,
+                  said);
+    free(said);
+    return WEXITSTATUS(status);
+}
+
+/* In a process of its own: this one never loads the plug-in, so that each life begins with a new one. */
+static void open_device(void *device)
+{
+    exit(harness_available(device, PRECISION_F32) ? 0 : 1);
+}
+
+static void fail_each(char *device, Precision precision)
+{
+    Chance chance = {device, precision, 0};
+    long failed = 0, calls = 0;
+    int status;
+    free(child_run(open_device, device, &status));
+    if (status != 0) return;
+    do {
+        chance.failing++;
+        failed += live_once(&chance, &calls);
+    } while (calls >= chance.failing);
+    printf("%s, %s: %ld calls, of which %ld end the life\n", device, precision_name(precision), calls, failed);
+    ck_assert_int_gt(failed, (calls + 1) / 2);
 }
 
 START_TEST(one_device_in_f32)

@@ -46,17 +46,6 @@ static const struct StepTolerance {
     double values, norm, variables;
 } step_tolerances[PRECISION_COUNT] = {{1e-5, 1e-5, 1e-5}, {4e-3, 0.05, 0.25}, {2e-2, 0.1, 0.4}, {4e-3, 0.05, 0.25}};
 
-static bool is_available(const struct Other *other)
-{
-    Backend *backend = NULL;
-    Error error = {0};
-    const BackendOptions options = {.threads = 1, .precision = other->precision};
-    const Status status = backend_open(other->device, &options, &backend, &error);
-    if (status != STATUS_OK) printf("skipped: %s\n", error.message);
-    backend_close(backend);
-    return status == STATUS_OK;
-}
-
 static double allowed_difference(Precision precision, const Tensor *expected)
 {
     double norm = 0;
@@ -148,7 +137,7 @@ START_TEST(every_backend_agrees_with_the_reference)
 {
     int failures = 0;
     for (size_t d = 0; d < sizeof others / sizeof others[0]; d++)
-        if (is_available(&others[d])) failures += compare_case(&others[d], case_at(_i));
+        if (harness_available(others[d].device, others[d].precision)) failures += compare_case(&others[d], case_at(_i));
     fflush(stdout);
     ck_assert_int_eq(failures, 0);
 }
@@ -189,7 +178,7 @@ START_TEST(training_agrees_with_the_reference)
 {
     const int batches[] = {1, 2, 21, 64};
     for (size_t d = 0; d < sizeof others / sizeof others[0]; d++) {
-        if (!is_available(&others[d])) continue;
+        if (!harness_available(others[d].device, others[d].precision)) continue;
         for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++)
             for (int threads = 1; threads <= others[d].threads; threads++) {
                 compare_training(&others[d], batches[b], threads, 0);

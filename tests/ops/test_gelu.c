@@ -22,17 +22,6 @@ static const struct Device {
     {"cuda", PRECISION_TF32, 2e-3, 4e-3}, {"cuda", PRECISION_BF16, 1e-2, 2e-2}, {"cuda", PRECISION_F16, 2e-3, 4e-3},
 };
 
-static bool is_available(const struct Device *device)
-{
-    Backend *backend = NULL;
-    Error error = {0};
-    const BackendOptions options = {.threads = 1, .precision = device->precision};
-    const Status status = backend_open(device->device, &options, &backend, &error);
-    if (status != STATUS_OK) printf("skipped: %s\n", error.message);
-    backend_close(backend);
-    return status == STATUS_OK;
-}
-
 typedef struct Count {
     const char *operation;
     int steps; /* of a CUDA plan */
@@ -68,7 +57,7 @@ static void compare_run(const Harness *reference, const Harness *other, const Gr
 static void compare(Graph *graph, const Count counts[COUNTS])
 {
     for (size_t d = 0; d < sizeof devices / sizeof devices[0]; d++) {
-        if (!is_available(&devices[d])) continue;
+        if (!harness_available(devices[d].device, devices[d].precision)) continue;
         Harness reference = harness_open("reference", 1, graph, 0);
         Harness other = harness_open_in(devices[d].precision, devices[d].device, 2, graph, REWRITE_ALL);
         network_fill(&reference, graph);

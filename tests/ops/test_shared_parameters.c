@@ -1,7 +1,6 @@
 /* Every plan computes with the present value of a parameter, whoever wrote it last: the host, another plan, or the plan
  * itself. All numbers are small integers, so that every precision has them exactly. */
 #include <check.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "graph/ops.h"
@@ -100,53 +99,39 @@ static void run_update(Plan *plan, int seed)
     ck_assert_msg(plan_run(plan, &error) == STATUS_OK, "%s", error.message);
 }
 
-/* false: this build or this host hasn't that device. */
-static bool open_place(int place, const Graph *graph, Harness *out)
+static Harness open_place(int place, const Graph *graph)
 {
-    Backend *backend = NULL;
-    Error error = {0};
-    const BackendOptions options = {.threads = 1, .precision = places[place].precision};
-    const Status status = backend_open(places[place].device, &options, &backend, &error);
-    backend_close(backend);
-    if (status != STATUS_OK) {
-        printf("skipped: %s\n", error.message);
-        return false;
-    }
-    *out = harness_open_in(places[place].precision, places[place].device, 1, graph, 0);
-    return true;
+    return harness_open_in(places[place].precision, places[place].device, 1, graph, 0);
 }
 
 static void check_writers(int place)
 {
-    Harness harness;
     Graph *graph = graph_create(DTYPE_F32, false), *updating = graph_create(DTYPE_F32, true);
     add_product(graph, parameter(graph));
     add_update(updating, parameter(updating));
-    if (open_place(place, graph, &harness)) {
-        Plan *before = compile(&harness, updating); /* compiled before and after the product has run */
-        fill(harness_input(&harness, "x"), 3);
-        write_parameter(&harness, 0);
-        harness_run(&harness);
-        check_product(&harness, (const int[]){1, 0, 0});
-        write_parameter(&harness, 1);
-        harness_run(&harness);
-        check_product(&harness, (const int[]){0, 1, 0});
-        run_update(before, 2);
-        harness_run(&harness);
-        check_product(&harness, (const int[]){0, 1, -1});
-        Plan *after = compile(&harness, updating);
-        run_update(after, 0);
-        harness_run(&harness);
-        check_product(&harness, (const int[]){-1, 1, -1});
-        ck_assert_int_eq(
-            variables_move(harness.variables, harness.variables, variables_find(harness.variables, "w"), NULL),
-            STATUS_OK); /* leaves zeros */
-        harness_run(&harness);
-        check_product(&harness, (const int[]){0, 0, 0});
-        plan_destroy(before);
-        plan_destroy(after);
-        harness_close(&harness);
-    }
+    Harness harness = open_place(place, graph);
+    Plan *before = compile(&harness, updating); /* compiled before and after the product has run */
+    fill(harness_input(&harness, "x"), 3);
+    write_parameter(&harness, 0);
+    harness_run(&harness);
+    check_product(&harness, (const int[]){1, 0, 0});
+    write_parameter(&harness, 1);
+    harness_run(&harness);
+    check_product(&harness, (const int[]){0, 1, 0});
+    run_update(before, 2);
+    harness_run(&harness);
+    check_product(&harness, (const int[]){0, 1, -1});
+    Plan *after = compile(&harness, updating);
+    run_update(after, 0);
+    harness_run(&harness);
+    check_product(&harness, (const int[]){-1, 1, -1});
+    ck_assert_int_eq(variables_move(harness.variables, harness.variables, variables_find(harness.variables, "w"), NULL),
+                     STATUS_OK); /* leaves zeros */
+    harness_run(&harness);
+    check_product(&harness, (const int[]){0, 0, 0});
+    plan_destroy(before);
+    plan_destroy(after);
+    harness_close(&harness);
     graph_destroy(graph);
     graph_destroy(updating);
 }
@@ -154,29 +139,27 @@ static void check_writers(int place)
 START_TEST(a_plan_sees_what_the_host_and_other_plans_write)
 {
     for (int place = 0; place < PLACES; place++)
-        check_writers(place);
+        if (harness_available(places[place].device, places[place].precision)) check_writers(place);
 }
 END_TEST
 
 static void check_update(int place, bool update_first)
 {
-    Harness harness;
     Graph *graph = graph_create(DTYPE_F32, true);
     const Value w = parameter(graph);
     if (update_first) add_update(graph, w);
     add_product(graph, w);
     if (!update_first) add_update(graph, w);
-    if (open_place(place, graph, &harness)) {
-        write_parameter(&harness, 0);
-        fill(harness_input(&harness, "x"), 3);
-        run_update(harness.plan, 1);
-        check_product(&harness, (const int[]){1, 0, 0});
-        run_update(harness.plan, 2);
-        check_product(&harness, (const int[]){1, -1, 0});
-        run_update(harness.plan, 2);
-        check_product(&harness, (const int[]){1, -1, -1});
-        harness_close(&harness);
-    }
+    Harness harness = open_place(place, graph);
+    write_parameter(&harness, 0);
+    fill(harness_input(&harness, "x"), 3);
+    run_update(harness.plan, 1);
+    check_product(&harness, (const int[]){1, 0, 0});
+    run_update(harness.plan, 2);
+    check_product(&harness, (const int[]){1, -1, 0});
+    run_update(harness.plan, 2);
+    check_product(&harness, (const int[]){1, -1, -1});
+    harness_close(&harness);
     graph_destroy(graph);
 }
 
@@ -184,6 +167,7 @@ static void check_update(int place, bool update_first)
 START_TEST(a_plan_updates_what_it_reads)
 {
     for (int place = 0; place < PLACES; place++) {
+        if (!harness_available(places[place].device, places[place].precision)) continue;
         check_update(place, false);
         check_update(place, true);
     }

@@ -33,6 +33,9 @@ typedef struct View {
 
 typedef struct Step Step;
 
+/* Computes `count` elements from each start; `first` is the index of the first one. */
+typedef void Elements(const Step *step, const float *const *in, float *out, int64_t first, int64_t count);
+
 struct Step {
     void (*run)(const Step *step, int share);
     void (*refresh)(const Step *step); /* frozen plans: takes over the weights; NULL: nothing to do */
@@ -47,10 +50,11 @@ struct Step {
     int shares;
     size_t scratch_bytes; /* a share; a multiple of 64 */
     unsigned char *scratch;
-    bool labelled; /* input 1 holds labels of the columns of input 0, checked before a run */
-    bool frozen;   /* the weights (states) change only between refreshes */
-    bool barrier;  /* all shares of earlier steps must be done before this one starts */
-    void *own;     /* what prepare allocated */
+    bool labelled;      /* input 1 holds labels of the columns of input 0, checked before a run */
+    bool frozen;        /* the weights (states) change only between refreshes */
+    bool barrier;       /* all shares of earlier steps must be done before this one starts */
+    void *own;          /* what prepare allocated */
+    Elements *elements; /* of an element-wise step (elementwise.c) */
     const char *implementation;
     /* for the report */
     const char *layer, *operation;

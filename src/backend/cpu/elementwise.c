@@ -29,10 +29,7 @@ int64_t view_extent(const SimdKernels *simd, const View *view)
     return view->shape.rank == 0 ? 1 : (view_rows(view) - 1) * view->stride + view_columns(view);
 }
 
-/* `count` elements from each start; `first` is the index of the first one. */
-typedef void Run(const Step *step, const float *const *in, float *out, int64_t first, int64_t count);
-
-static void over_elements(const Step *step, int share, Run *run)
+static void run_elements(const Step *step, int share)
 {
     const View *y = &step->outputs[0];
     bool dense = view_is_dense(y);
@@ -44,7 +41,8 @@ static void over_elements(const Step *step, int share, Run *run)
         Range range = share_of(count, GRAIN, share, step->shares);
         for (int i = 0; i < step->input_count && i < 3; i++)
             in[i] = view_f32(&step->inputs[i]) + (step->inputs[i].shape.rank == y->shape.rank ? range.begin : 0);
-        if (range.end > range.begin) run(step, in, view_f32(y) + range.begin, range.begin, range.end - range.begin);
+        if (range.end > range.begin)
+            step->elements(step, in, view_f32(y) + range.begin, range.begin, range.end - range.begin);
         return;
     }
     Range rows = share_of(view_rows(y), 1, share, step->shares);
@@ -52,13 +50,14 @@ static void over_elements(const Step *step, int share, Run *run)
         for (int i = 0; i < step->input_count && i < 3; i++)
             in[i] = view_f32(&step->inputs[i]) +
                     (step->inputs[i].shape.rank == y->shape.rank ? r * step->inputs[i].stride : 0);
-        run(step, in, view_f32(y) + r * y->stride, r * view_columns(y), view_columns(y));
+        step->elements(step, in, view_f32(y) + r * y->stride, r * view_columns(y), view_columns(y));
     }
 }
 
-static Status prepare(Step *step, void (*run)(const Step *, int))
+static Status prepare_elements(Step *step, Elements *elements)
 {
-    step->run = run;
+    step->run = run_elements;
+    step->elements = elements;
     step->shares = shares_for(step, view_count(&step->outputs[0]), GRAIN, LEAST);
     step->implementation = step->outputs[0].layout == LAYOUT_LANES ? "simd, lanes" : "simd";
     return STATUS_OK;
@@ -71,15 +70,10 @@ static void affine_part(const Step *step, const float *const *in, float *out, in
                        count);
 }
 
-static void run_affine(const Step *step, int share)
-{
-    over_elements(step, share, affine_part);
-}
-
 Status prepare_affine(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_affine);
+    return prepare_elements(step, affine_part);
 }
 
 static void add_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
@@ -88,15 +82,10 @@ static void add_part(const Step *step, const float *const *in, float *out, int64
     step->simd->add(in[0], in[1], out, 0, count);
 }
 
-static void run_add(const Step *step, int share)
-{
-    over_elements(step, share, add_part);
-}
-
 Status prepare_add(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_add);
+    return prepare_elements(step, add_part);
 }
 
 /* a + s b, where s = 0 keeps b out altogether. */
@@ -108,15 +97,10 @@ static void add_scaled_part(const Step *step, const float *const *in, float *out
     if (scale != 0) step->simd->axpy(scale, in[1], out, 0, count);
 }
 
-static void run_add_scaled(const Step *step, int share)
-{
-    over_elements(step, share, add_scaled_part);
-}
-
 Status prepare_add_scaled(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_add_scaled);
+    return prepare_elements(step, add_scaled_part);
 }
 
 /* s x, where s = 0 keeps x out altogether. */
@@ -130,15 +114,10 @@ static void scale_by_part(const Step *step, const float *const *in, float *out, 
         step->simd->affine(in[0], scale, 0, out, 0, count);
 }
 
-static void run_scale_by(const Step *step, int share)
-{
-    over_elements(step, share, scale_by_part);
-}
-
 Status prepare_scale_by(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_scale_by);
+    return prepare_elements(step, scale_by_part);
 }
 
 static void relu_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
@@ -147,15 +126,10 @@ static void relu_part(const Step *step, const float *const *in, float *out, int6
     step->simd->relu(in[0], out, 0, count);
 }
 
-static void run_relu(const Step *step, int share)
-{
-    over_elements(step, share, relu_part);
-}
-
 Status prepare_relu(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_relu);
+    return prepare_elements(step, relu_part);
 }
 
 static void relu_grad_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
@@ -164,15 +138,10 @@ static void relu_grad_part(const Step *step, const float *const *in, float *out,
     step->simd->relu_grad(in[1], in[0], out, 0, count);
 }
 
-static void run_relu_grad(const Step *step, int share)
-{
-    over_elements(step, share, relu_grad_part);
-}
-
 Status prepare_relu_grad(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_relu_grad);
+    return prepare_elements(step, relu_grad_part);
 }
 
 static void gelu_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
@@ -181,15 +150,10 @@ static void gelu_part(const Step *step, const float *const *in, float *out, int6
     step->simd->gelu(in[0], step->attributes.gelu.form == GELU_TANH, out, 0, count);
 }
 
-static void run_gelu(const Step *step, int share)
-{
-    over_elements(step, share, gelu_part);
-}
-
 Status prepare_gelu(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_gelu);
+    return prepare_elements(step, gelu_part);
 }
 
 static void gelu_grad_part(const Step *step, const float *const *in, float *out, int64_t first, int64_t count)
@@ -198,15 +162,10 @@ static void gelu_grad_part(const Step *step, const float *const *in, float *out,
     step->simd->gelu_grad(in[0], in[1], step->attributes.gelu.form == GELU_TANH, out, 0, count);
 }
 
-static void run_gelu_grad(const Step *step, int share)
-{
-    over_elements(step, share, gelu_grad_part);
-}
-
 Status prepare_gelu_grad(Step *step, Error *error)
 {
     (void)error;
-    return prepare(step, run_gelu_grad);
+    return prepare_elements(step, gelu_grad_part);
 }
 
 /* --- dropout --- */
@@ -238,11 +197,6 @@ static void dropout_part(const Step *step, const float *const *in, float *out, i
         for (int64_t i = 0; i < length; i++)
             out[done + i] = mask[i] > 0 ? in[0][done + i] * mask[i] : 0; /* what is dropped is 0, even a NaN */
     }
-}
-
-static void run_dropout(const Step *step, int share)
-{
-    over_elements(step, share, dropout_part);
 }
 
 /* One factor a plane of [N, C, ...]. */
@@ -285,7 +239,7 @@ static void run_dropout_channels_lanes(const Step *step, int share)
 Status prepare_dropout(Step *step, Error *error)
 {
     (void)error;
-    RETURN_IF_ERROR(prepare(step, run_dropout));
+    RETURN_IF_ERROR(prepare_elements(step, dropout_part));
     const View *y = &step->outputs[0];
     if (!step->attributes.dropout.channels) return STATUS_OK;
     step->shares = shares_for(step, view_rows(y), 1, 2);

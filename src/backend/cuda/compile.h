@@ -116,8 +116,8 @@ typedef struct CudaPart {
     int wait_before;                            /* the step that reads reduced gradients first */
 } CudaPart;
 
-/* The events of a part: each lets one of its streams follow another. */
-enum { JOIN_PART, JOIN_UPLOADS, JOIN_DOWNLOADS, JOIN_REDUCTIONS, PLAN_JOINS };
+/* The events of a part, by the stream that others follow: one of each side, and its own. */
+enum { JOIN_PART = SIDES, PLAN_JOINS };
 
 typedef struct CudaPlan {
     CudaDevices *devices;

@@ -11,9 +11,10 @@ static void close_device(CudaContext *cuda)
     if (!cuda->planning) cudaSetDevice(cuda->device);
     dnn_close(cuda->dnn);
     blas_close(cuda->blas);
-    const cudaStream_t streams[] = {cuda->stream, cuda->copies, cuda->uploads, cuda->downloads, cuda->reductions};
-    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
-        if (streams[i] != NULL) cudaStreamDestroy(streams[i]);
+    for (int side = 0; side < SIDES; side++)
+        if (cuda->sides[side] != NULL) cudaStreamDestroy(cuda->sides[side]);
+    if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
+    if (cuda->copies != NULL) cudaStreamDestroy(cuda->copies);
 }
 
 void devices_close(void *opaque)
@@ -32,9 +33,10 @@ void devices_close(void *opaque)
 static Status open_device(CudaContext *cuda, struct cudaDeviceProp *properties, Error *error)
 {
     RETURN_IF_CUDA(cudaSetDevice(cuda->device), error);
-    cudaStream_t *const streams[] = {&cuda->stream, &cuda->copies, &cuda->uploads, &cuda->downloads, &cuda->reductions};
-    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
-        RETURN_IF_CUDA(cudaStreamCreateWithFlags(streams[i], cudaStreamNonBlocking), error);
+    RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), error);
+    RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking), error);
+    for (int side = 0; side < SIDES; side++)
+        RETURN_IF_CUDA(cudaStreamCreateWithFlags(&cuda->sides[side], cudaStreamNonBlocking), error);
     RETURN_IF_ERROR(dnn_open(&cuda->dnn, error));
     RETURN_IF_ERROR(blas_open(&cuda->blas, error));
     RETURN_IF_CUDA(cudaGetDeviceProperties(properties, cuda->device), error);

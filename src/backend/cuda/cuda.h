@@ -32,19 +32,21 @@ enum {
     CUDA_WORKSPACE_LIMIT = 64 << 20, /* bytes, of one step */
 };
 
+/* What plans do while they compute: copies from and to the host, and reductions over the devices. */
+typedef enum Side { SIDE_UPLOADS, SIDE_DOWNLOADS, SIDE_REDUCTIONS, SIDES } Side;
+
 /* One device. */
 typedef struct CudaContext {
     int device;
     DType activation; /* F32, BF16, F16 */
     bool tf32;
     size_t memory_limit;
-    const DeviceSheet *sheet; /* of the device, where there is one for it */
-    bool planning;            /* there is no device: nothing below exists, and no memory */
-    cudaStream_t stream;      /* what plans run on */
-    cudaStream_t copies;      /* of variables */
-    /* beside `stream`, while it computes: copies from and to the host, and reductions over the devices */
-    cudaStream_t uploads, downloads, reductions;
-    Dnn *dnn; /* when planning too */
+    const DeviceSheet *sheet;  /* of the device, where there is one for it */
+    bool planning;             /* there is no device: nothing below exists, and no memory */
+    cudaStream_t stream;       /* what plans run on */
+    cudaStream_t copies;       /* of variables */
+    cudaStream_t sides[SIDES]; /* beside `stream`, while it computes */
+    Dnn *dnn;                  /* when planning too */
     Blas *blas;
     struct PlansAhead *ahead; /* the devices' */
 } CudaContext;

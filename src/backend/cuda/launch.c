@@ -1,10 +1,10 @@
-/* What a run puts on the streams. All of it, copies from and to the host among it, is one CUDA graph
- * on the first device's stream (other streams, and those of other devices, join it); a run launches it and waits for
- * its end. Inputs arrive on a stream of their own while steps compute that don't read them, and outputs leave on
- * another while later steps compute.
+/* What a run puts on the streams. All of it, copies from and to the host among it, is one CUDA graph on the first
+ * device's stream (side streams, and those of other devices, join it); a run launches it and waits for its end. Inputs
+ * arrive on a side stream while steps compute that don't read them, and outputs leave on another while later steps
+ * compute.
  *
  * Several devices: each has the steps for its own part of the batch. As soon as a bucket of gradients is there on all,
- * it is reduced on their `reductions` streams, while the backward pass goes on; the update waits for all buckets. */
+ * it is reduced on a third side stream of each, while the backward pass goes on; the update waits for all buckets. */
 #include <nvtx3/nvToolsExt.h>
 
 #include "backend/cuda/compile.h"
@@ -47,6 +47,31 @@ static Status gather(const CudaPlan *plan, bool begin, Error *error)
     return use_device(&plan->parts[0], error);
 }
 
+/* A part's side stream goes on from where its own stream is... */
+static Status leave(const CudaPlan *plan, int p, Side side, Error *error)
+{
+    const CudaContext *cuda = plan->parts[p].cuda;
+    RETURN_IF_ERROR(use_device(&plan->parts[p], error));
+    return follow(cuda->sides[side], cuda->stream, join(plan, p, JOIN_PART), error);
+}
+
+/* ... and its own stream goes on when that has come so far. */
+static Status rejoin(const CudaPlan *plan, int p, Side side, Error *error)
+{
+    const CudaContext *cuda = plan->parts[p].cuda;
+    RETURN_IF_ERROR(use_device(&plan->parts[p], error));
+    return follow(cuda->stream, cuda->sides[side], join(plan, p, (int)side), error);
+}
+
+/* The same for all parts, where there is something to move. */
+static Status for_all(const CudaPlan *plan, Status (*how)(const CudaPlan *, int, Side, Error *), Side side,
+                      const Buckets *buckets, Error *error)
+{
+    for (int p = 0; p < plan->part_count && buckets->count > 0; p++)
+        RETURN_IF_ERROR(how(plan, p, side, error));
+    return STATUS_OK;
+}
+
 /* The mean of a bucket over all parts, beside what follows on their streams. */
 static Status reduce(const CudaPlan *plan, const Bucket *bucket, Error *error)
 {
@@ -55,22 +80,11 @@ static Status reduce(const CudaPlan *plan, const Bucket *bucket, Error *error)
     for (int p = 0; p < plan->part_count; p++) {
         const CudaPart *part = &plan->parts[p];
         buffers[p] = (float *)(void *)(part->arena + part->gradients_at + bucket->begin);
-        streams[p] = part->cuda->reductions;
-        RETURN_IF_ERROR(use_device(part, error));
-        RETURN_IF_ERROR(follow(streams[p], part->cuda->stream, join(plan, p, JOIN_PART), error));
+        streams[p] = part->cuda->sides[SIDE_REDUCTIONS];
+        RETURN_IF_ERROR(leave(plan, p, SIDE_REDUCTIONS, error));
     }
     return ranks_all_reduce_mean(plan->devices->ranks, buffers, (bucket->end - bucket->begin) / sizeof(float), streams,
                                  error);
-}
-
-static Status wait_for_buckets(const CudaPlan *plan, Error *error)
-{
-    for (int p = 0; p < plan->part_count; p++) {
-        const CudaPart *part = &plan->parts[p];
-        RETURN_IF_ERROR(use_device(part, error));
-        RETURN_IF_ERROR(follow(part->cuda->stream, part->cuda->reductions, join(plan, p, JOIN_REDUCTIONS), error));
-    }
-    return STATUS_OK;
 }
 
 /* A profiler's range has the layer's name. */
@@ -98,17 +112,6 @@ static Status launch_step(const CudaPlan *plan, int s, Error *error)
 
 /* --- copies --- */
 
-/* The streams of inputs begin where a run does. */
-static Status begin_uploads(const CudaPlan *plan, Error *error)
-{
-    for (int p = 0; p < plan->part_count && plan->parts[0].inputs.count > 0; p++) {
-        const CudaContext *cuda = plan->parts[p].cuda;
-        RETURN_IF_ERROR(use_device(&plan->parts[p], error));
-        RETURN_IF_ERROR(follow(cuda->uploads, cuda->stream, join(plan, p, JOIN_PART), error));
-    }
-    return STATUS_OK;
-}
-
 static Status upload(const CudaPlan *plan, const Bucket *bucket, Error *error)
 {
     for (int p = 0; p < plan->part_count; p++) {
@@ -116,9 +119,9 @@ static Status upload(const CudaPlan *plan, const Bucket *bucket, Error *error)
         RETURN_IF_ERROR(use_device(part, error));
         RETURN_IF_CUDA(cudaMemcpyAsync(part->arena + part->inputs_at + bucket->begin,
                                        staging_inputs(plan, p) + bucket->begin, bucket->end - bucket->begin,
-                                       cudaMemcpyHostToDevice, part->cuda->uploads),
+                                       cudaMemcpyHostToDevice, part->cuda->sides[SIDE_UPLOADS]),
                        error);
-        RETURN_IF_ERROR(follow(part->cuda->stream, part->cuda->uploads, join(plan, p, JOIN_UPLOADS), error));
+        RETURN_IF_ERROR(rejoin(plan, p, SIDE_UPLOADS, error));
     }
     return STATUS_OK;
 }
@@ -127,22 +130,11 @@ static Status download(const CudaPlan *plan, const Bucket *bucket, Error *error)
 {
     for (int p = 0; p < plan->part_count; p++) {
         const CudaPart *part = &plan->parts[p];
-        RETURN_IF_ERROR(use_device(part, error));
-        RETURN_IF_ERROR(follow(part->cuda->downloads, part->cuda->stream, join(plan, p, JOIN_PART), error));
+        RETURN_IF_ERROR(leave(plan, p, SIDE_DOWNLOADS, error));
         RETURN_IF_CUDA(cudaMemcpyAsync(staging_outputs(plan, p) + bucket->begin,
                                        part->arena + part->outputs_at + bucket->begin, bucket->end - bucket->begin,
-                                       cudaMemcpyDeviceToHost, part->cuda->downloads),
+                                       cudaMemcpyDeviceToHost, part->cuda->sides[SIDE_DOWNLOADS]),
                        error);
-    }
-    return STATUS_OK;
-}
-
-static Status wait_for_downloads(const CudaPlan *plan, Error *error)
-{
-    for (int p = 0; p < plan->part_count && plan->parts[0].outputs.count > 0; p++) {
-        const CudaContext *cuda = plan->parts[p].cuda;
-        RETURN_IF_ERROR(use_device(&plan->parts[p], error));
-        RETURN_IF_ERROR(follow(cuda->stream, cuda->downloads, join(plan, p, JOIN_DOWNLOADS), error));
     }
     return STATUS_OK;
 }
@@ -166,18 +158,18 @@ Status launch_run(const CudaPlan *plan, Error *error)
     const int end = first->step_count;
     int arrived = 0, reduced = 0, left = 0;
     RETURN_IF_ERROR(gather(plan, true, error));
-    RETURN_IF_ERROR(begin_uploads(plan, error));
+    RETURN_IF_ERROR(for_all(plan, leave, SIDE_UPLOADS, &first->inputs, error));
     if (plan->profile) RETURN_IF_ERROR(move(plan, &first->inputs, &arrived, end, upload, error));
     for (int s = first->constant_count; s < end; s++) {
         RETURN_IF_ERROR(move(plan, &first->inputs, &arrived, s, upload, error));
-        if (first->gradients.count > 0 && s == first->wait_before) RETURN_IF_ERROR(wait_for_buckets(plan, error));
+        if (s == first->wait_before) RETURN_IF_ERROR(for_all(plan, rejoin, SIDE_REDUCTIONS, &first->gradients, error));
         RETURN_IF_ERROR(launch_step(plan, s, error));
         RETURN_IF_ERROR(move(plan, &first->gradients, &reduced, s, reduce, error));
         if (!plan->profile) RETURN_IF_ERROR(move(plan, &first->outputs, &left, s, download, error));
     }
     RETURN_IF_ERROR(mark(plan, end, error));
     RETURN_IF_ERROR(move(plan, &first->outputs, &left, end, download, error));
-    RETURN_IF_ERROR(wait_for_downloads(plan, error));
+    RETURN_IF_ERROR(for_all(plan, rejoin, SIDE_DOWNLOADS, &first->outputs, error));
     return gather(plan, false, error);
 }
 
